@@ -1,0 +1,201 @@
+package shmem
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Create makes the region name of at least size bytes, zeroed, on the best backing that o allows, and joins it
+// read-write. Others see the region when it is complete (its pages are there, Init has returned) or never: a creator
+// that dies before leaves nothing behind. All pages are allocated and mapped: memory that is short is an error here and
+// not a SIGBUS later.
+//
+// Order (each step can fail cleanly): O_TMPFILE, ftruncate, fallocate, join lock, mmap, huge pages, populate,
+// mlock, Init, linkat.
+//
+// ErrBadName, ErrBadSize, ErrBadOption; ErrExists if the name is taken on any mount; ErrNoMemory and ErrNoPages with
+// figures and the command that mends it; ErrMlock, ErrPermission; what Init returned.
+func Create(name string, size uint64, o Options) (*Region, error) {
+	if err := CheckName(name); err != nil {
+		return nil, err
+	}
+	o, err := checkRequest(size, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := absent(name, ""); err != nil {
+		return nil, err
+	}
+	cands, why := candidates(size, o)
+	for _, c := range cands {
+		r, err := c.create(name, o)
+		if err == nil {
+			r.fallback = fallbackText(append(why, reasons(r.fallback)...))
+			return r, nil
+		}
+		if !isShortage(err) {
+			return nil, err
+		}
+		why = append(why, err)
+	}
+	return nil, refusal(why)
+}
+
+func reasons(text string) []error {
+	if text == "" {
+		return nil
+	}
+	return []error{errors.New(text)}
+}
+
+// absent returns ErrExists if a mount other than the directory but holds the name.
+func absent(name, but string) error {
+	for _, m := range findMounts() {
+		if m.dir == but {
+			continue
+		}
+		if path := regionPath(m.dir, name); exists(path) {
+			return fmt.Errorf("%w: %s", ErrExists, path)
+		}
+	}
+	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// create makes the region on this candidate, or leaves nothing.
+func (c candidate) create(name string, o Options) (*Region, error) {
+	r := &Region{name: name, path: regionPath(c.mount.dir, name), kind: c.mount.kind, page: c.mount.page}
+	if err := checkMlock(c, o); err != nil {
+		return nil, err
+	}
+	f, err := c.allocate(o)
+	if err != nil {
+		return nil, err
+	}
+	align := max(c.mount.page, PageNormal)
+	if c.thp {
+		align = PageHuge
+	}
+	if err := r.join(f, c.size, align, c.mount.page); err != nil {
+		return nil, err
+	}
+	if err := c.finish(r, o); err != nil {
+		r.drop()
+		return nil, err
+	}
+	return r, nil
+}
+
+// allocate makes the nameless file with all of its pages. Closing it gives everything back.
+func (c candidate) allocate(o Options) (*os.File, error) {
+	fd, err := ignoringEINTR(func() (int, error) {
+		return unix.Open(c.mount.dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	})
+	if err != nil {
+		return nil, pathError("opening a nameless file (O_TMPFILE)", c.mount.dir, err)
+	}
+	f := os.NewFile(uintptr(fd), c.mount.dir)
+	err = f.Chmod(o.Mode)
+	if err == nil && o.Gid > 0 {
+		if err = f.Chown(-1, o.Gid); err != nil {
+			err = fmt.Errorf("%w: giving the region to group %d: %v", ErrPermission, o.Gid, errors.Unwrap(err))
+		}
+	}
+	if err == nil {
+		err = f.Truncate(int64(c.size))
+	}
+	if err == nil {
+		_, err = ignoringEINTR(func() (int, error) { return 0, unix.Fallocate(fd, 0, 0, int64(c.size)) })
+	}
+	switch {
+	case err == nil:
+		return f, nil
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.ENOMEM), errors.Is(err, unix.EDQUOT), errors.Is(err, unix.EFBIG):
+		err = c.shortNow(err)
+	case !errors.Is(err, ErrPermission):
+		err = pathError("allocating", c.mount.dir, err)
+	}
+	f.Close()
+	return nil, err
+}
+
+// shortNow is ErrNoMemory after the kernel has refused what the figures had promised, with the figures of now.
+func (c candidate) shortNow(err error) error {
+	m, ok := examine(c.mount.dir)
+	if !ok {
+		m = c.mount
+	}
+	if m.kind != kindHugetlbfs {
+		return fmt.Errorf("%w (%v)", tmpfsShortage(m, c.size, m.free), err)
+	}
+	p, _ := readPool(sysRoot, c.page)
+	return fmt.Errorf("%w (%v)", shortage(m.String(), c.size, p.available()*c.page, c.page, p.mend(c.size/c.page)), err)
+}
+
+// finish makes the joined mapping ready and gives the file its name.
+func (c candidate) finish(r *Region, o Options) error {
+	if c.thp {
+		if err := r.mp.collapse(); err != nil {
+			r.fallback = fmt.Sprintf("the kernel gave no transparent huge pages on %s (MADV_COLLAPSE: %v); "+
+				"see /sys/kernel/mm/transparent_hugepage/shmem_enabled, or reserve huge pages", c.mount.dir, err)
+		}
+	}
+	if err := r.mp.populate(ReadWrite); err != nil {
+		return mapError(r.path, c.size, err)
+	}
+	if c.thp {
+		if r.mp.isHuge() {
+			r.page = PageHuge
+		} else if r.fallback == "" {
+			r.fallback = fmt.Sprintf("the kernel does not map %s by huge pages", c.mount.dir)
+		}
+		if o.Strict && r.page != o.MaxPageSize {
+			return fmt.Errorf("%w: %s", ErrNoPages, r.fallback)
+		}
+	}
+	if o.Mlock && c.mount.kind != kindHugetlbfs {
+		if err := unix.Mlock(r.mp.bytes()); err != nil {
+			var lim unix.Rlimit
+			unix.Getrlimit(unix.RLIMIT_MEMLOCK, &lim)
+			return fmt.Errorf("%w (mlock: %v)", mlockError(c.size, lim.Cur), err)
+		}
+	}
+	if o.Init != nil {
+		if err := o.Init(r.mem); err != nil {
+			return err
+		}
+	}
+	return r.publish()
+}
+
+// publish links the nameless file under its name. /proc/self/fd is what an ordinary user may link from: linkat(2)
+// with AT_EMPTY_PATH needs CAP_DAC_READ_SEARCH.
+func (r *Region) publish() error {
+	from := fmt.Sprintf("/proc/self/fd/%d", r.sp.fd.Load())
+	if err := unix.Linkat(unix.AT_FDCWD, from, unix.AT_FDCWD, r.path, unix.AT_SYMLINK_FOLLOW); err != nil {
+		return pathError("linking", r.path, err)
+	}
+	// Two creators may have looked at the same moment and linked on two mounts: both see it here, and one at least gives way.
+	dir := r.path[:len(r.path)-len(filePrefix)-len(r.name)-1]
+	if err := absent(r.name, dir); err != nil {
+		unix.Unlink(r.path)
+		return err
+	}
+	return nil
+}
+
+// mapError wraps what mmap and its advice return.
+func mapError(path string, size uint64, err error) error {
+	if errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EFAULT) || errors.Is(err, unix.EAGAIN) {
+		return fmt.Errorf("%w: %s (%s) could not be mapped: %v; mend: see ulimit -v, vm.max_map_count and the "+
+			"control group's limits", ErrNoMemory, path, bytesString(size), err)
+	}
+	return pathError("mapping", path, err)
+}

@@ -1,0 +1,157 @@
+package shmem
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// EnvDirs is the environment variable that replaces the mounts regions live on: directories, colon separated, in the
+// order they are tried. What each is (hugetlbfs, tmpfs, or a disk's file system, good for tests only) is found out.
+const EnvDirs = "TILEWIRE_SHM_DIR"
+
+// defaultShm is where POSIX shared memory lives on Linux (shm_overview(7)).
+const defaultShm = "/dev/shm"
+
+type mountKind uint8
+
+const (
+	kindTmpfs mountKind = iota
+	kindHugetlbfs
+	kindDisk // only when named by EnvDirs
+)
+
+// mount is a directory that can hold regions.
+type mount struct {
+	dir    string
+	kind   mountKind
+	page   uint64 // hugetlbfs: its page size; else 4 KiB
+	capped bool   // total and free hold a limit of the mount itself
+	total  uint64 // bytes
+	free   uint64 // bytes
+}
+
+// String is for humans: kind and directory.
+func (m mount) String() string {
+	switch m.kind {
+	case kindHugetlbfs:
+		return "hugetlbfs " + m.dir
+	case kindTmpfs:
+		return "tmpfs " + m.dir
+	}
+	return "file system of " + m.dir
+}
+
+// findMounts returns the directories that can hold regions: those of EnvDirs if it is set, else /dev/shm and every
+// hugetlbfs mount of this mount namespace. A directory that cannot be examined is left out.
+func findMounts() []mount {
+	var dirs []string
+	disk := false
+	if env := os.Getenv(EnvDirs); env != "" {
+		dirs, disk = strings.Split(env, ":"), true
+	} else {
+		info, _ := os.ReadFile("/proc/self/mountinfo")
+		dirs = append([]string{defaultShm}, hugetlbfsDirs(string(info))...)
+	}
+	var out []mount
+	for i, dir := range dirs {
+		if dir == "" || slices.Contains(dirs[:i], dir) {
+			continue
+		}
+		if m, ok := examine(dir); ok && (disk || m.kind != kindDisk) {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// examine asks the kernel what lies at dir. The page size of hugetlbfs is its block size, whatever its mount
+// options say (fs/hugetlbfs/inode.c, hugetlbfs_statfs).
+func examine(dir string) (mount, bool) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return mount{}, false
+	}
+	m := mount{dir: dir, page: PageNormal}
+	blocks, avail := int64(st.Blocks), int64(st.Bavail)
+	switch st.Type {
+	case unix.HUGETLBFS_MAGIC:
+		m.kind, m.page = kindHugetlbfs, uint64(st.Bsize)
+	case unix.TMPFS_MAGIC:
+		m.kind = kindTmpfs
+	default:
+		m.kind = kindDisk
+	}
+	// No limit shows as 0 blocks on tmpfs, as 0 or -1 on hugetlbfs.
+	if m.capped = blocks > 0; m.capped {
+		m.total, m.free = uint64(blocks)*uint64(st.Bsize), uint64(max(avail, 0))*uint64(st.Bsize)
+	}
+	return m, true
+}
+
+// mountEntry is a line of /proc/self/mountinfo (proc_pid_mountinfo(5)).
+type mountEntry struct {
+	root, dir, fsType string
+	options           map[string]string // of the mount and of the super block, as a set
+}
+
+// parseMountinfo returns the well-formed lines of info.
+func parseMountinfo(info string) []mountEntry {
+	var out []mountEntry
+	for line := range strings.Lines(info) {
+		f := strings.Fields(line)
+		sep := slices.Index(f, "-")
+		if sep < 6 || len(f) < sep+4 {
+			continue
+		}
+		e := mountEntry{root: unescapeMount(f[3]), dir: unescapeMount(f[4]), fsType: f[sep+1], options: map[string]string{}}
+		for _, opt := range strings.Split(f[5]+","+f[sep+3], ",") {
+			k, v, _ := strings.Cut(opt, "=")
+			e.options[k] = v
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// unescapeMount undoes the kernel's octal escapes of space, tab, newline and backslash.
+func unescapeMount(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) {
+			if v, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(v))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// hugetlbfsDirs returns the mount points of type hugetlbfs that are not mounted read-only.
+func hugetlbfsDirs(info string) (dirs []string) {
+	for _, e := range parseMountinfo(info) {
+		if _, ro := e.options["ro"]; e.fsType == "hugetlbfs" && !ro {
+			dirs = append(dirs, e.dir)
+		}
+	}
+	return dirs
+}
+
+// writable returns ErrPermission with the mend unless this process may create files in the mount.
+func (m mount) writable() error {
+	if err := unix.Access(m.dir, unix.W_OK|unix.X_OK); err != nil {
+		return fmt.Errorf("%w: uid %d may not create files in %s; mend: sudo chown %d %s", ErrPermission,
+			os.Geteuid(), m, os.Geteuid(), m.dir)
+	}
+	return nil
+}

@@ -1,0 +1,168 @@
+package shmem
+
+import (
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestMountinfo(t *testing.T) {
+	info := `24 27 0:6 / /dev rw,relatime - devtmpfs devtmpfs rw,size=1k,mode=755
+36 35 0:30 / /dev/huge\040pages rw,relatime shared:12 master:1 - hugetlbfs none rw,pagesize=2M,size=8M
+37 35 0:31 / /mnt/ro ro,relatime - hugetlbfs none rw,pagesize=1024M
+38 35 0:32 / /mnt/1g rw,nosuid shared:1 - hugetlbfs hugetlbfs rw,seclabel,pagesize=1024M
+39 35 0:33 / /mnt/odd\
+40 short line
+41 35 0:33 / /mnt/x rw - hugetlbfs
+`
+	if got := hugetlbfsDirs(info); !slices.Equal(got, []string{"/dev/huge pages", "/mnt/1g"}) {
+		t.Errorf("%q", got)
+	}
+	e := parseMountinfo(info)[1]
+	if e.options["pagesize"] != "2M" || e.options["size"] != "8M" || e.root != "/" {
+		t.Errorf("%+v", e)
+	}
+	for in, want := range map[string]string{`a\134b`: `a\b`, `\`: `\`, `\04`: `\04`, `\999`: `\999`, `x\011`: "x\t"} {
+		if got := unescapeMount(in); got != want {
+			t.Errorf("%q gives %q, want %q", in, got, want)
+		}
+	}
+}
+
+// tree writes files under a directory that stands for "/".
+func tree(t *testing.T, files map[string]string) string {
+	root := t.TempDir()
+	for name, text := range files {
+		path := filepath.Join(root, name)
+		os.MkdirAll(filepath.Dir(path), 0o755)
+		if err := os.WriteFile(path, []byte(text+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+func TestPool(t *testing.T) {
+	const dir = "sys/kernel/mm/hugepages/hugepages-2048kB/"
+	const node = "sys/devices/system/node/node1/hugepages/hugepages-2048kB/"
+	root := tree(t, map[string]string{dir + "nr_hugepages": "10", dir + "free_hugepages": "6", dir + "resv_hugepages": "2",
+		dir + "surplus_hugepages": "1", dir + "nr_overcommit_hugepages": "4", node + "nr_hugepages": "10", node + "free_hugepages": "6"})
+	p, ok := readPool(root, PageHuge)
+	if !ok || p.available() != 7 || !slices.Equal(p.nodes, []NodePages{{1, 10, 6}}) {
+		t.Errorf("%+v", p)
+	}
+	if got := p.mend(9); got != "echo 12 | sudo tee /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages" {
+		t.Error(got)
+	}
+	if _, ok := readPool(root, PageGigantic); ok {
+		t.Error("1 GiB pages from nowhere")
+	}
+}
+
+func TestMemAvailable(t *testing.T) {
+	for text, want := range map[string]uint64{
+		"MemTotal: 9 kB\nMemAvailable:    2048 kB\nSwapFree: 1024 kB": 3 << 20,
+		"SwapFree: 5 kB": 0, "": 0, "MemAvailable: x kB": 0,
+	} {
+		got, ok := memAvailable(tree(t, map[string]string{"proc/meminfo": text}))
+		if ok != (want > 0) || ok && got != want {
+			t.Errorf("%q: %d %v", text, got, ok)
+		}
+	}
+	if _, ok := memAvailable(t.TempDir()); ok {
+		t.Error("no meminfo")
+	}
+}
+
+func TestCgroupV2(t *testing.T) {
+	root := tree(t, map[string]string{
+		"proc/self/cgroup":             "0::/a/b",
+		"proc/self/mountinfo":          "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw",
+		"sys/fs/cgroup/a/b/memory.max": "max", "sys/fs/cgroup/a/b/memory.current": "5",
+		"sys/fs/cgroup/a/memory.max": "1000", "sys/fs/cgroup/a/memory.current": "700",
+		"sys/fs/cgroup/a/memory.stat":            "anon 100\ninactive_file 200",
+		"sys/fs/cgroup/a/b/hugetlb.2MB.max":      "8388608",
+		"sys/fs/cgroup/a/b/hugetlb.2MB.current":  "2097152",
+		"sys/fs/cgroup/a/b/hugetlb.2MB.rsvd.max": "4194304",
+	})
+	if got := cgroupLimits(root, PageNormal); !slices.Equal(got, []Limit{{"/sys/fs/cgroup/a/memory.max", 1000, 500}}) || got[0].Free() != 500 {
+		t.Errorf("%+v", got)
+	}
+	want := []Limit{{"/sys/fs/cgroup/a/b/hugetlb.2MB.max", 8 << 20, 2 << 20}, {"/sys/fs/cgroup/a/b/hugetlb.2MB.rsvd.max", 4 << 20, 0}}
+	if got := cgroupLimits(root, PageHuge); !slices.Equal(got, want) {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestCgroupV1 is a container of old: the group's path lies outside of what is mounted.
+func TestCgroupV1(t *testing.T) {
+	root := tree(t, map[string]string{
+		"proc/self/cgroup":                           "5:hugetlb:/docker/x\n4:cpu,memory:/docker/x\n0::/",
+		"proc/self/mountinfo":                        "30 23 0:26 /docker/x /sys/fs/cgroup/memory rw - cgroup cgroup rw,cpu,memory",
+		"sys/fs/cgroup/memory/memory.limit_in_bytes": "67108864", "sys/fs/cgroup/memory/memory.usage_in_bytes": "1048576",
+	})
+	if got := cgroupLimits(root, PageNormal); !slices.Equal(got, []Limit{{"/sys/fs/cgroup/memory/memory.limit_in_bytes", 64 << 20, 1 << 20}}) {
+		t.Errorf("%+v", got)
+	}
+	if got := cgroupLimits(t.TempDir(), PageNormal); got != nil {
+		t.Errorf("%+v", got)
+	}
+	for page, want := range map[uint64]string{PageHuge: "2MB", PageGigantic: "1GB", 64 << 10: "64KB"} {
+		if got := hugetlbUnit(page); got != want {
+			t.Error(got)
+		}
+	}
+}
+
+// TestPreflightFigures runs Preflight on a host made up of files: limits are named with file, figures and mend.
+func TestPreflightFigures(t *testing.T) {
+	was := sysRoot
+	t.Cleanup(func() { sysRoot = was })
+	sysRoot = tree(t, map[string]string{
+		"proc/meminfo": "MemAvailable: 8192 kB", "proc/self/cgroup": "0::/", "proc/self/mountinfo": "30 23 0:26 / /cg rw - cgroup2 x rw",
+		"cg/memory.max": "6291456", "cg/memory.current": "1048576",
+	})
+	if m, ok := examine(os.Getenv(EnvDirs)); !ok || m.kind != kindTmpfs {
+		t.Skip("no tmpfs for tests")
+	}
+	_, err := Preflight(6<<20, Options{MaxPageSize: PageNormal})
+	for _, want := range []string{"6 MiB (1536 pages of 4 KiB) needed of control group /cg/memory.max", "5 MiB (1280 pages of 4 KiB) free", "echo 7340032"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v\nlacks %q", err, want)
+		}
+	}
+	if _, err = Preflight(9<<20, Options{MaxPageSize: PageNormal}); err == nil || !strings.Contains(err.Error(), "8 MiB of memory available") {
+		t.Error(err)
+	}
+	plan, err := Preflight(4<<20, Options{MaxPageSize: PageNormal})
+	if err != nil || plan.PagesNeeded != 1024 || plan.PagesFree != 1280 || len(plan.Limits) != 1 || plan.Size != 4<<20 {
+		t.Errorf("%+v %v", plan, err)
+	}
+	if _, err = Preflight(8<<20, Options{Backing: BackingHugetlbfs}); err == nil || !strings.Contains(err.Error(), "kernel has no 2 MiB pages") {
+		t.Error(err)
+	}
+}
+
+func TestBytesString(t *testing.T) {
+	for n, want := range map[uint64]string{0: "0 B", 1023: "1023 B", 4096: "4 KiB", 48 << 20: "48 MiB", 3 << 29: "1.5 GiB", math.MaxUint64: "16 EiB"} {
+		if got := bytesString(n); got != want {
+			t.Errorf("%d: %q", n, got)
+		}
+	}
+}
+
+func TestPmdMapped(t *testing.T) {
+	smaps := `1000000-1200000 rw-s 00000000 00:1a 7 /dev/shm/x
+ShmemPmdMapped:     2048 kB
+1200000-1600000 rw-s 00000000 00:1a 8 /dev/shm/y
+Rss:                4096 kB
+ShmemPmdMapped:     4096 kB
+FilePmdMapped:         0 kB
+`
+	if got := pmdMapped(smaps, 0x1200000, 0x400000); got != 4<<20 {
+		t.Error(got)
+	}
+}

@@ -1,0 +1,66 @@
+package shmem
+
+import (
+	"fmt"
+	"os"
+)
+
+// Backing says where a region's pages come from.
+type Backing uint8
+
+const (
+	// BackingAuto takes the best to be had: hugetlbfs, then tmpfs with transparent huge pages, then tmpfs.
+	BackingAuto Backing = iota
+	// BackingHugetlbfs takes hugetlbfs only.
+	BackingHugetlbfs
+	// BackingShm takes tmpfs only, with transparent huge pages where the kernel gives them.
+	BackingShm
+)
+
+// String returns the name used in configuration: auto, hugetlbfs, shm.
+func (b Backing) String() string {
+	switch b {
+	case BackingAuto:
+		return "auto"
+	case BackingHugetlbfs:
+		return "hugetlbfs"
+	case BackingShm:
+		return "shm"
+	}
+	return "unknown"
+}
+
+// Options of Create and Preflight. The zero value is the best backing up to 2 MiB pages, mode 0600.
+type Options struct {
+	Backing     Backing
+	MaxPageSize uint64      // largest page to use: PageNormal, PageHuge (0 means this) or PageGigantic
+	Strict      bool        // pages of exactly MaxPageSize, or an error: no fallback
+	Mlock       bool        // keep tmpfs pages from being swapped out (hugetlbfs pages never are)
+	Mode        os.FileMode // permission bits of the region's file; 0 means 0600; the umask is not applied
+	Gid         int         // group of the region's file; <= 0 leaves the creator's
+	// Init formats the region before anybody can see it. An error of it is returned by Create and leaves nothing.
+	Init func(Mem) error
+}
+
+// checked returns o with its defaults filled in, or ErrBadOption.
+func (o Options) checked() (Options, error) {
+	if o.MaxPageSize == 0 {
+		o.MaxPageSize = PageHuge
+	}
+	if o.Mode == 0 {
+		o.Mode = 0o600
+	}
+	switch {
+	case o.Backing > BackingShm:
+		return o, fmt.Errorf("%w: backing %d", ErrBadOption, o.Backing)
+	case o.MaxPageSize != PageNormal && o.MaxPageSize != PageHuge && o.MaxPageSize != PageGigantic:
+		return o, fmt.Errorf("%w: page size %d is none of 4096, 2097152, 1073741824", ErrBadOption, o.MaxPageSize)
+	case o.Backing == BackingHugetlbfs && o.MaxPageSize == PageNormal:
+		return o, fmt.Errorf("%w: hugetlbfs has no 4 KiB pages", ErrBadOption)
+	case o.Backing == BackingShm && o.MaxPageSize == PageGigantic:
+		return o, fmt.Errorf("%w: tmpfs has no 1 GiB pages", ErrBadOption)
+	case o.Mode&^0o666 != 0 || o.Mode&0o600 != 0o600:
+		return o, fmt.Errorf("%w: mode %#o: at least 0600, at most 0666", ErrBadOption, uint32(o.Mode))
+	}
+	return o, nil
+}
