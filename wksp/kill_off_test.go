@@ -1,0 +1,5 @@
+//go:build !explore
+
+package wksp
+
+func armKill(int) {}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package wksp
+
+const raceBuild = false
