@@ -1,0 +1,116 @@
+// Command tilewire streams messages from a producer process to thousands of
+// WebSocket clients through shared memory. `tilewire --help` lists its verbs.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/tilewire/tilewire/cmd/tilewire/feed"
+	"github.com/tilewire/tilewire/cmd/tilewire/instance"
+	"github.com/tilewire/tilewire/httpsrv"
+	"github.com/tilewire/tilewire/shmem"
+	"github.com/tilewire/tilewire/tile/topo"
+)
+
+// Exit codes of the program.
+const (
+	exitOK       = 0
+	exitFailure  = 1
+	exitUsage    = 2
+	exitHost     = 3 // host not configured: pages, limits, capabilities
+	exitBudget   = 4 // a tile died and its restart budget is spent
+	exitInstance = 5 // no instance, or one of another layout
+)
+
+// usageError is bad usage found after the flags were parsed.
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	root := &cobra.Command{
+		Use:   "tilewire",
+		Short: "Stream messages to thousands of WebSocket clients through shared memory",
+		Example: `  vmstat -n 1 | tilewire pipe      every line to every browser that is connected
+  tilewire demo                    a producer, a network tile, 2,000 clients of which 5 are slow`,
+		SilenceUsage: true, SilenceErrors: true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(pipeCmd(), runCmd(), demoCmd(), serverCmd(), tileCmd(), versionCmd())
+	root.SetArgs(args)
+	cmd, err := root.ExecuteC()
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintf(os.Stderr, "tilewire: %v\n", err)
+	code := exitCode(err)
+	if code == exitUsage {
+		fmt.Fprintf(os.Stderr, "usage: %s (--help explains it)\n", cmd.UseLine())
+	}
+	return code
+}
+
+func exitCode(err error) int {
+	var usage usageError
+	switch {
+	case errors.As(err, &usage), errors.Is(err, feed.ErrFraming), errors.Is(err, httpsrv.ErrParams), errors.Is(err, shmem.ErrBadName),
+		cobraUsage(err):
+		return exitUsage
+	case errors.Is(err, shmem.ErrNoMemory), errors.Is(err, shmem.ErrNoPages), errors.Is(err, shmem.ErrMlock):
+		return exitHost
+	case errors.Is(err, topo.ErrBudget):
+		return exitBudget
+	case errors.Is(err, instance.ErrNone), errors.Is(err, instance.ErrMany), errors.Is(err, httpsrv.ErrLayout):
+		return exitInstance
+	}
+	return exitFailure
+}
+
+// cobraUsage tells cobra's own complaints, which have no sentinel, from ours.
+func cobraUsage(err error) bool {
+	for _, p := range []string{"unknown command", "unknown flag", "accepts ", "requires at least", "required flag"} {
+		if len(err.Error()) >= len(p) && err.Error()[:len(p)] == p {
+			return true
+		}
+	}
+	return false
+}
+
+// stopOnSignal returns a context that ends at the first SIGINT or SIGTERM; the
+// second ends the process at once.
+func stopOnSignal() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ch := make(chan os.Signal, 2)
+	signal.Notify(ch, unix.SIGINT, unix.SIGTERM)
+	go func() {
+		if _, ok := <-ch; !ok {
+			return
+		}
+		cancel()
+		if s, ok := <-ch; ok {
+			os.Exit(128 + int(s.(unix.Signal)))
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(ch)
+		cancel()
+	}
+}
+
+func versionCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the program's version", Args: cobra.NoArgs,
+		Run: func(*cobra.Command, []string) { fmt.Println(versionText()) },
+	}
+}

@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/tilewire/tilewire/cmd/tilewire/feed"
+	"github.com/tilewire/tilewire/cmd/tilewire/instance"
+	"github.com/tilewire/tilewire/httpsrv"
+	"github.com/tilewire/tilewire/shmem"
+	"github.com/tilewire/tilewire/tile"
+	"github.com/tilewire/tilewire/tile/topo"
+)
+
+func unixIs(err error, e unix.Errno) bool { return errors.Is(err, e) }
+
+// publishBound is how long a pipe waits for a send from the ring to end. A pipe
+// has time; other producers choose less.
+const publishBound = time.Second
+
+// hintAfter is how long a pipe may be silent before people are told of stdbuf.
+const hintAfter = 5 * time.Second
+
+type pipeFlags struct {
+	listen  []string
+	frame   string
+	tee     bool
+	history uint32
+	name    string
+	join    string
+	topic   string
+}
+
+func pipeCmd() *cobra.Command {
+	var fl pipeFlags
+	cmd := &cobra.Command{
+		Use:   "pipe",
+		Short: "Send every line of standard input to every client that is connected",
+		Example: `  vmstat -n 1 | tilewire pipe
+  journalctl -f | tilewire pipe --listen 127.0.0.1:9000 --history 100
+  producer | tilewire pipe --join main --frame len32`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return pipe(fl) },
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&fl.listen, "listen", []string{"127.0.0.1:8080"}, "`ADDR:PORT`, [ADDR]:PORT or unix:PATH to serve; repeatable")
+	f.StringVar(&fl.frame, "frame", "line", "where a message ends: line, nul, or len32 (4 bytes of length before it, big endian)")
+	f.BoolVar(&fl.tee, "tee", false, "copy the input to standard output")
+	f.Uint32Var(&fl.history, "history", 0, "late joiners get the last `N` messages")
+	f.StringVar(&fl.name, "name", "", "name of the instance; default pipe, or pipe-PID if that is taken")
+	f.StringVar(&fl.join, "join", "", "publish into the running instance `NAME` instead of starting one")
+	f.StringVar(&fl.topic, "topic", "default", "topic to publish to")
+	cmd.MarkFlagsMutuallyExclusive("join", "listen")
+	cmd.MarkFlagsMutuallyExclusive("join", "name")
+	cmd.MarkFlagsMutuallyExclusive("join", "history")
+	return cmd
+}
+
+func pipe(fl pipeFlags) error {
+	fr, err := feed.ParseFraming(fl.frame)
+	if err != nil {
+		return err
+	}
+	if fl.topic != "default" {
+		return usageError{fmt.Errorf("no topic %q: this instance has one, default", fl.topic)}
+	}
+	ctx, cancel := stopOnSignal()
+	defer cancel()
+	if fl.join != "" {
+		in, err := instance.Join(fl.join, shmem.ReadWrite)
+		if err != nil {
+			return err
+		}
+		defer in.Leave()
+		return pump(ctx, in, fr, fl.tee)
+	}
+	return pipeServe(ctx, fl, fr)
+}
+
+// pipeServe starts an instance whose producer is this process.
+func pipeServe(ctx context.Context, fl pipeFlags, fr feed.Framing) error {
+	l, err := listen(fl.listen)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	net := instance.Tile{Kind: kindNet}
+	in, err := createPipe(fl, l, []instance.Tile{net})
+	if err != nil {
+		return err
+	}
+	defer in.Remove()
+	spec, err := netSpec(in, 0, tile.Float, l)
+	if err != nil {
+		return err
+	}
+	log := logger()
+	sup, err := topo.New([]topo.Spec{spec}, topo.Options{HaltGrace: 4 * time.Second, Event: func(e topo.Event) {
+		if e.What.Bad() && !e.Expected && !(e.What == topo.Died && e.Exit.Clean()) {
+			log.LogAttrs(ctx, e.Level(), e.What.String(), e.Attrs()...)
+		}
+	}})
+	if err != nil {
+		return err
+	}
+	pumpCtx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		err := sup.Run(context.WithoutCancel(ctx))
+		cancel() // nobody serves any more
+		ended <- err
+	}()
+	select {
+	case <-sup.AllReady():
+	case err := <-ended:
+		return err
+	}
+	fmt.Fprint(os.Stderr, addresses(in))
+	pumpErr := pump(pumpCtx, in, fr, fl.tee)
+	if ctx.Err() != nil || raise(in, 0, sigEndOfInput) != nil {
+		sup.Stop()
+	}
+	err = <-ended
+	return errors.Join(pumpErr, err)
+}
+
+// createPipe makes the instance: 48 MiB, which fits a container's 64 MiB of
+// shared memory, for 4,096 streaming connections.
+func createPipe(fl pipeFlags, l listeners, tiles []instance.Tile) (*instance.Instance, error) {
+	p := defaultParams(32<<20, 4096, 1)
+	name := fl.name
+	if name == "" {
+		name = "pipe"
+	}
+	info := instance.Info{Name: name, Listen: l.addrs, History: fl.history, Pid: os.Getpid(), Started: time.Now().UnixNano()}
+	in, err := instance.Create(info, p, tiles, shmem.Options{})
+	if errors.Is(err, instance.ErrTaken) && fl.name == "" {
+		info.Name = fmt.Sprintf("pipe-%d", os.Getpid())
+		return instance.Create(info, p, tiles, shmem.Options{})
+	}
+	return in, err
+}
+
+// defaultParams are the limits of an instance with one ring.
+func defaultParams(ringSz uint64, clients uint32, tiles uint32) httpsrv.Params {
+	return httpsrv.Params{
+		MaxConnectionCnt: 512, MaxWsConnectionCnt: clients, MaxRequestLen: 8192, MaxWsRecvFrameLen: 65536,
+		OutgoingBufferSz: ringSz, SideBufferSz: 1 << 20, RingDepth: 65536, ReplyBufferSz: 1 << 20,
+		RecvBufCnt: 32, MsgBufCnt: 16, TileCnt: tiles, RingCnt: 1,
+	}
+}
+
+// pump publishes standard input into the instance's ring until its end, or
+// until ctx ends, and says what was left out.
+func pump(ctx context.Context, in *instance.Instance, fr feed.Framing, tee bool) error {
+	st, err := in.Server.Produce(0, publishBound)
+	if err != nil {
+		return fmt.Errorf("%s: %w", in.Info.Name, err)
+	}
+	defer st.Close()
+	f := feed.New(st, fr)
+	stdin, err := newInput(ctx, int(os.Stdin.Fd()))
+	if err != nil {
+		return err
+	}
+	defer stdin.Close()
+	hint := time.AfterFunc(hintAfter, func() {
+		fmt.Fprintln(os.Stderr, "  no input for 5 s: if the program before the pipe buffers its output, start it with `stdbuf -oL`")
+	})
+	defer hint.Stop()
+
+	buf := make([]byte, 256<<10)
+	var told feed.Stats
+	nextTell := time.Time{}
+	for ctx.Err() == nil {
+		n, err := stdin.Read(buf)
+		if n > 0 {
+			hint.Stop()
+			_, _ = f.Write(buf[:n])
+			if tee {
+				if _, err := os.Stdout.Write(buf[:n]); err != nil {
+					return fmt.Errorf("--tee: %w", err)
+				}
+			}
+			if bad(f.Stats) != bad(told) && time.Now().After(nextTell) {
+				report(f.Stats, st.Max())
+				told, nextTell = f.Stats, time.Now().Add(time.Second)
+			}
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	err = f.Close()
+	if bad(f.Stats) != bad(told) {
+		report(f.Stats, st.Max())
+	}
+	if f.Stats.Binary > 0 {
+		fmt.Fprintf(os.Stderr, "  %d of %d messages were not UTF-8 and went out as binary\n", f.Stats.Binary, f.Stats.Messages)
+	}
+	return err
+}
+
+func bad(s feed.Stats) uint64 { return s.TooLarge + s.Lost }
+
+func report(s feed.Stats, limit int) {
+	if s.TooLarge > 0 {
+		fmt.Fprintf(os.Stderr, "  %d messages left out: larger than the ring takes (%d bytes; the largest had %d)\n", s.TooLarge, limit, s.Largest)
+	}
+	if s.Lost > 0 {
+		fmt.Fprintf(os.Stderr, "  %d messages left out: the ring was in use by a send for more than %v\n", s.Lost, publishBound)
+	}
+}

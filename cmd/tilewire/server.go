@@ -1,0 +1,77 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tilewire/tilewire/cmd/tilewire/instance"
+	"github.com/tilewire/tilewire/shmem"
+)
+
+// shape is what the memory of an instance is made for.
+type shape struct {
+	name    string
+	ringMiB uint64
+	clients uint32
+	history uint32
+	listen  []string
+	backing string
+	source  bool
+}
+
+func (s *shape) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&s.name, "name", "main", "name of the instance")
+	f.Uint64Var(&s.ringMiB, "ring-size-mib", 64, "bytes of the ring that producers stage into, in MiB; a power of two")
+	f.Uint32Var(&s.clients, "max-connections", 16384, "streaming clients")
+	f.Uint32Var(&s.history, "history", 0, "late joiners get the last `N` messages")
+	f.StringArrayVar(&s.listen, "listen", []string{"127.0.0.1:8080"}, "`ADDR:PORT` to serve; repeatable")
+	f.StringVar(&s.backing, "backing", "auto", "memory: auto, hugetlbfs or shm")
+}
+
+// create makes the instance's memory: workspace, server, one cnc a tile.
+func (s *shape) create(listen []string) (*instance.Instance, error) {
+	o := shmem.Options{}
+	switch s.backing {
+	case "auto":
+	case "hugetlbfs":
+		o.Backing = shmem.BackingHugetlbfs
+	case "shm":
+		o.Backing = shmem.BackingShm
+	default:
+		return nil, usageError{fmt.Errorf("--backing %q: one of auto, hugetlbfs, shm", s.backing)}
+	}
+	info := instance.Info{Name: s.name, Listen: listen, History: s.history, Pid: os.Getpid(), Started: time.Now().UnixNano()}
+	tiles := []instance.Tile{{Kind: kindNet}, {Kind: kindSource}}
+	return instance.Create(info, defaultParams(s.ringMiB<<20, s.clients, 1), tiles, o)
+}
+
+func serverCmd() *cobra.Command {
+	cmd := &cobra.Command{Use: "server", Short: "Create and delete the memory of an instance, without running it"}
+	var s shape
+	create := &cobra.Command{
+		Use: "new", Short: "Create workspace and server of an instance", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			in, err := s.create(s.listen)
+			if err != nil {
+				return err
+			}
+			fmt.Printf("%s: %s\n", in.Region.Path(), memoryText(in.Region))
+			return in.Leave()
+		},
+	}
+	s.flags(create)
+	var name string
+	var force bool
+	del := &cobra.Command{
+		Use: "delete", Short: "Delete the memory of an instance that nobody runs", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return shmem.Unlink(name, force) },
+	}
+	del.Flags().StringVar(&name, "name", "main", "name of the instance")
+	del.Flags().BoolVar(&force, "force", false, "also while processes are joined; they keep what they have mapped")
+	cmd.AddCommand(create, del)
+	return cmd
+}

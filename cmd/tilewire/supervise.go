@@ -1,0 +1,141 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tilewire/tilewire/cmd/tilewire/instance"
+	"github.com/tilewire/tilewire/httpsrv"
+	"github.com/tilewire/tilewire/shmem"
+	"github.com/tilewire/tilewire/tile"
+	"github.com/tilewire/tilewire/tile/topo"
+)
+
+// logger writes text to a terminal and JSON elsewhere.
+func logger() *slog.Logger {
+	if _, err := unix.IoctlGetTermios(int(os.Stderr.Fd()), unix.TCGETS); err == nil {
+		return slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	return slog.New(slog.NewJSONHandler(os.Stderr, nil))
+}
+
+// listeners are the instance's listening sockets: made by the supervisor, so
+// that a busy port is found before anything else is done, handed to the tiles.
+type listeners struct {
+	files []*os.File
+	addrs []string
+}
+
+// sndBuf bounds what the kernel holds for one client that does not read.
+const sndBuf = 256 << 10
+
+func listen(addrs []string) (l listeners, err error) {
+	for _, a := range addrs {
+		fd, actual, err := httpsrv.ListenSocket(a, sndBuf)
+		if err != nil {
+			l.close()
+			return l, listenError(a, err)
+		}
+		l.files = append(l.files, os.NewFile(uintptr(fd), actual))
+		l.addrs = append(l.addrs, actual)
+	}
+	return l, nil
+}
+
+// listenError says what a person can do about a listener that can't be made.
+func listenError(addr string, err error) error {
+	switch {
+	case unixIs(err, unix.EADDRINUSE):
+		return fmt.Errorf("%s is in use by another process; choose another --listen ADDR:PORT (port 0 takes a free one)", addr)
+	case unixIs(err, unix.EACCES):
+		return fmt.Errorf("%s: ports below 1024 need root or CAP_NET_BIND_SERVICE; choose another --listen ADDR:PORT", addr)
+	case unixIs(err, unix.EADDRNOTAVAIL):
+		return fmt.Errorf("%s is no address of this host; choose another --listen ADDR:PORT", addr)
+	}
+	return err
+}
+
+func (l *listeners) close() {
+	for _, f := range l.files {
+		f.Close()
+	}
+	l.files = nil
+}
+
+// netSpec is how a network tile is started.
+func netSpec(in *instance.Instance, id, cpu int, l listeners) (topo.Spec, error) {
+	fds := make([]string, len(l.files))
+	for i := range fds {
+		fds[i] = strconv.Itoa(3 + i)
+	}
+	return tileSpec(in, instance.Tile{Kind: kindNet, ID: id}, cpu, l.files, "--listen-fds", strings.Join(fds, ","))
+}
+
+// tileSpec is how any tile is started: this program again, as a process of its own.
+func tileSpec(in *instance.Instance, t instance.Tile, cpu int, files []*os.File, args ...string) (topo.Spec, error) {
+	m, err := in.Cnc(t)
+	if err != nil {
+		return topo.Spec{}, fmt.Errorf("%v: %w", t, err)
+	}
+	s := topo.Spec{
+		Kind: t.Kind, ID: t.ID, Path: "/proc/self/exe", CPU: cpu, Cnc: m, Files: files,
+		Args: append([]string{"tile", t.Kind, "--instance", in.Info.Name, "--id", strconv.Itoa(t.ID), "--cpu=" + strconv.Itoa(cpu)}, args...),
+	}
+	if t.Kind == kindNet {
+		s.Wake = func() { _ = in.Server.WakeTile(t.ID) }
+	}
+	return s, nil
+}
+
+// raise hands a signal to a tile and wakes it.
+func raise(in *instance.Instance, id int, s tile.Signal) error {
+	m, err := in.Cnc(instance.Tile{Kind: kindNet, ID: id})
+	if err != nil {
+		return err
+	}
+	c, err := tile.CncJoin(m)
+	if err != nil {
+		return err
+	}
+	if err := c.Raise(s); err != nil {
+		return err
+	}
+	return in.Server.WakeTile(id)
+}
+
+// addresses prints where people and programs find the instance.
+func addresses(in *instance.Instance) string {
+	var b strings.Builder
+	for _, a := range in.Info.Listen {
+		if path, ok := strings.CutPrefix(a, "unix:"); ok {
+			fmt.Fprintf(&b, "  unix socket %s\n", path)
+			continue
+		}
+		ap, err := netip.ParseAddrPort(a)
+		if err != nil {
+			continue
+		}
+		if ap.Addr().IsUnspecified() {
+			ap = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), ap.Port())
+		}
+		fmt.Fprintf(&b, "  live page  http://%s/\n  websocket  ws://%s/ws\n", ap, ap)
+	}
+	fmt.Fprintf(&b, "  memory     %s\n", memoryText(in.Region))
+	fmt.Fprintf(&b, "  instance   %s\n", in.Info.Name)
+	return b.String()
+}
+
+// memoryText tells the region's size and pages, and how to get better ones.
+func memoryText(r *shmem.Region) string {
+	s := fmt.Sprintf("%d MiB on %s", r.Size()>>20, r.Backing())
+	if r.Fallback() != "" && r.PageSize() < shmem.PageHuge {
+		s += " (no huge pages here: see hugepage.md)"
+	}
+	return s
+}

@@ -1,0 +1,292 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tilewire/tilewire/cmd/tilewire/feed"
+	"github.com/tilewire/tilewire/cmd/tilewire/instance"
+	"github.com/tilewire/tilewire/cmd/tilewire/page"
+	"github.com/tilewire/tilewire/cmd/tilewire/swarm"
+	"github.com/tilewire/tilewire/httpsrv"
+	"github.com/tilewire/tilewire/shmem"
+	"github.com/tilewire/tilewire/tile"
+)
+
+// Kinds of tiles.
+const (
+	kindNet    = "net"    // a network tile
+	kindSource = "source" // a producer fed by a command's output
+	kindTicker = "ticker" // a producer of numbered messages, for demo and bench
+)
+
+// sigEndOfInput tells a network tile that its producer's input has ended: its
+// clients are closed with 1001 once they have everything, and the tile ends.
+const sigEndOfInput = tile.SignalUser
+
+// drainTime bounds how long clients may take for what they have yet to get.
+const drainTime = 5 * time.Second
+
+// tileArgs are what every tile is told.
+type tileArgs struct {
+	name string
+	id   int
+	cpu  int
+}
+
+func tileCmd() *cobra.Command {
+	var a tileArgs
+	cmd := &cobra.Command{Use: "tile", Short: "Run one tile of an instance (started by its supervisor)", Hidden: true}
+	f := cmd.PersistentFlags()
+	f.StringVar(&a.name, "instance", "", "instance to join")
+	f.IntVar(&a.id, "id", 0, "number among the tiles of its kind")
+	f.IntVar(&a.cpu, "cpu", tile.Float, "CPU to be pinned to, -1 for none")
+
+	var fds []int
+	net := &cobra.Command{Use: kindNet, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return netTile(a, fds) }}
+	net.Flags().IntSliceVar(&fds, "listen-fds", nil, "inherited listening sockets")
+
+	var framing string
+	source := &cobra.Command{
+		Use: kindSource + " -- COMMAND [ARG...]", Args: cobra.MinimumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error { return sourceTile(a, framing, args) },
+	}
+	source.Flags().StringVar(&framing, "frame", "line", "line, nul or len32")
+
+	var rate, size int
+	ticker := &cobra.Command{Use: kindTicker, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return tickerTile(a, rate, size) }}
+	ticker.Flags().IntVar(&rate, "rate", 1000, "messages per second")
+	ticker.Flags().IntVar(&size, "size", 128, "bytes per message")
+
+	cmd.AddCommand(net, source, ticker)
+	return cmd
+}
+
+// enter joins the instance as one of its tiles.
+func (a tileArgs) enter(kind string) (*instance.Instance, *tile.Cnc, error) {
+	in, err := instance.Join(a.name, shmem.ReadWrite)
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := in.Cnc(instance.Tile{Kind: kind, ID: a.id})
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s:%d of %s: %w", kind, a.id, a.name, err)
+	}
+	cnc, err := tile.CncJoin(m)
+	if err != nil {
+		return nil, nil, err
+	}
+	_, err = cnc.Take() // held until the process ends
+	return in, cnc, err
+}
+
+// netTile is a network tile's process: one loop over Poll.
+func netTile(a tileArgs, fds []int) error {
+	in, cnc, err := a.enter(kindNet)
+	if err != nil {
+		return err
+	}
+	home, err := in.Server.AddStatic("page", page.HTML)
+	if err != nil {
+		return err
+	}
+	t, err := in.Server.TakeTile(a.id, httpsrv.TileOptions{
+		BellPath:  in.Bell(a.id),
+		Callbacks: httpsrv.Callbacks{Request: routes(home, in.Info.History)},
+	})
+	if err != nil {
+		return err
+	}
+	defer t.Release()
+	for _, fd := range fds {
+		if err := t.ListenFd(fd); err != nil {
+			return err
+		}
+	}
+	until := int64(0) // end of the drain, 0: none
+	loop := tile.Loop{Cnc: cnc, CPU: a.cpu, KeepOff: a.cpu != tile.Float}
+	loop.OnSignal = func(s tile.Signal) {
+		if s == sigEndOfInput && until == 0 {
+			t.Drain(httpsrv.CodeGoingAway, "end of input", httpsrv.CloseShutdown, drainTime)
+			until = shmem.Monotonic() + 2*drainTime.Nanoseconds()
+		}
+	}
+	loop.Poll = func(now int64, timeoutMs int) int {
+		n := t.Poll(now, timeoutMs)
+		if all, _ := t.Conns(); until != 0 && (all == 0 || now > until) {
+			loop.Stop(nil)
+		}
+		return n
+	}
+	if err := loop.Run(); err != nil {
+		return err
+	}
+	t.Drain(httpsrv.CodeGoingAway, "shutting down", httpsrv.CloseShutdown, time.Second)
+	for end := shmem.Monotonic() + 2*time.Second.Nanoseconds(); shmem.Monotonic() < end; {
+		if all, _ := t.Conns(); all == 0 {
+			break
+		}
+		t.Poll(shmem.Monotonic(), 10)
+	}
+	return nil
+}
+
+// routes answers the public requests.
+func routes(home httpsrv.Static, history uint32) func(*httpsrv.Request) httpsrv.Response {
+	get := func(r httpsrv.Response, req *httpsrv.Request) httpsrv.Response {
+		if req.Method != httpsrv.MethodGet && req.Method != httpsrv.MethodHead {
+			return httpsrv.Response{Status: 405}
+		}
+		return r
+	}
+	return func(r *httpsrv.Request) httpsrv.Response {
+		switch string(r.Path) {
+		case "/":
+			return get(httpsrv.Response{ContentType: page.ContentType, CacheControl: "no-cache", StaticBody: home}, r)
+		case "/ws":
+			if r.Headers.UpgradeWebsocket && !sameOrigin(r.Headers.Origin, r.Headers.Host) {
+				return httpsrv.Response{Status: 403}
+			}
+			return get(httpsrv.Response{UpgradeWebsocket: true, History: history}, r)
+		}
+		return httpsrv.Response{Status: 404}
+	}
+}
+
+// sameOrigin reports whether a browser's page comes from this server. Clients
+// that are no browsers send no Origin.
+func sameOrigin(origin, host []byte) bool {
+	if origin == nil {
+		return true
+	}
+	_, o, ok := bytes.Cut(origin, []byte("://"))
+	return ok && bytes.EqualFold(o, host)
+}
+
+// sourceTile is a producer that runs a command and publishes its output.
+func sourceTile(a tileArgs, framing string, args []string) error {
+	in, cnc, err := a.enter(kindSource)
+	if err != nil {
+		return err
+	}
+	fr, err := feed.ParseFraming(framing)
+	if err != nil {
+		return err
+	}
+	st, err := in.Server.Produce(0, publishBound)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("source: %w", err)
+	}
+	// The command's output is awaited in a goroutine of its own, so that
+	// halts and heartbeats are seen while it is silent.
+	chunks := make(chan []byte)
+	free := make(chan []byte, 1)
+	free <- make([]byte, 256<<10)
+	var readErr error
+	go func() {
+		defer close(chunks)
+		for b := range free {
+			n, err := out.Read(b[:cap(b)])
+			if n > 0 {
+				chunks <- b[:n]
+			}
+			if err != nil {
+				if err != io.EOF {
+					readErr = err
+				}
+				return
+			}
+			if n == 0 {
+				free <- b
+			}
+		}
+	}()
+	f := feed.New(st, fr)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	loop := tile.Loop{Cnc: cnc, CPU: tile.Float}
+	loop.Poll = func(int64, int) int {
+		select {
+		case b, ok := <-chunks:
+			if !ok {
+				loop.Stop(errors.Join(readErr, f.Close(), cmd.Wait()))
+				return 0
+			}
+			_, _ = f.Write(b)
+			free <- b
+			return 1
+		case <-tick.C:
+			return 0
+		}
+	}
+	return loop.Run()
+}
+
+// tickerTile publishes numbered, verifiable messages at a rate.
+func tickerTile(a tileArgs, rate, size int) error {
+	in, cnc, err := a.enter(kindTicker)
+	if err != nil {
+		return err
+	}
+	st, err := in.Server.Produce(0, publishBound)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	if rate < 1 || size < swarm.PrefixSz {
+		return fmt.Errorf("%w: rate %d (1 or more), size %d (%d or more)", httpsrv.ErrParams, rate, size, swarm.PrefixSz)
+	}
+	seq := uint64(st.Seq())
+	begin := shmem.Monotonic()
+	first := seq
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	loop := tile.Loop{Cnc: cnc, CPU: a.cpu, KeepOff: false}
+	loop.Poll = func(now int64, timeoutMs int) int {
+		due := first + uint64((now-begin)*int64(rate)/1e9)
+		if seq >= due {
+			if timeoutMs > 0 {
+				next := begin + int64(seq+1-first)*1e9/int64(rate) - now
+				timer.Reset(time.Duration(min(max(next, 0), int64(timeoutMs)*1e6)))
+				<-timer.C
+			}
+			return 0
+		}
+		n := 0
+		for ; seq < due && n < 64; n++ {
+			b := st.Append(size)
+			if b == nil { // busy beyond the bound: the next send reports and clears it
+				_, _ = st.WsBroadcast(httpsrv.OpBinary)
+				break
+			}
+			swarm.FillPayload(b, seq+1, now)
+			st.Commit(size)
+			if _, err := st.WsBroadcast(httpsrv.OpBinary); err != nil {
+				break
+			}
+			seq++
+		}
+		return n
+	}
+	return loop.Run()
+}
