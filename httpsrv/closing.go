@@ -1,0 +1,270 @@
+package httpsrv
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tilewire/tilewire/httpsrv/ws"
+)
+
+// Codes of close frames (RFC 6455 section 7.4, and the server's own).
+const (
+	CodeNormal      = 1000
+	CodeGoingAway   = 1001
+	CodeProtocol    = 1002
+	CodeUnsupported = 1003
+	CodeBadUTF8     = 1007
+	CodePolicy      = 1008
+	CodeTooBig      = 1009
+	CodeInternal    = 1011
+	CodeRestart     = 1012
+	CodeOverloaded  = 1013
+	CodeLagged      = 4001
+	CodeNoPong      = 4002
+	CodeKicked      = 4004
+)
+
+// code returns the close code that tells a client the reason.
+func (r CloseReason) code() uint16 {
+	switch r {
+	case CloseOK:
+		return CodeNormal
+	case CloseShutdown, CloseExpectedEOF:
+		return CodeGoingAway
+	case CloseDrain, CloseTileLost:
+		return CodeRestart
+	case CloseEvicted, CloseLimit:
+		return CodeOverloaded
+	case CloseTooSlow, CloseWsClientTooSlow:
+		return CodeLagged
+	case CloseBadUTF8:
+		return CodeBadUTF8
+	case CloseWsOversizeFrame, CloseLargeRequest:
+		return CodeTooBig
+	case CloseNoPong:
+		return CodeNoPong
+	case CloseOperator:
+		return CodeKicked
+	case CloseInternal:
+		return CodeInternal
+	case CloseWsBadMask, CloseWsUnknownOpcode, CloseWsExpectedContOpcode, CloseWsExpectedTextOpcode,
+		CloseWsControlFrameTooLarge, CloseProtocol:
+		return CodeProtocol
+	}
+	return CodePolicy
+}
+
+// lookup returns the slot of a connection that is open.
+func (t *NetTile) lookup(id ConnID) (uint32, bool) {
+	slot := id.Slot()
+	if id == 0 || id.Tile() != t.id || int(slot) >= len(t.conns) {
+		return 0, false
+	}
+	c := &t.conns[slot]
+	return slot, c.state != stFree && c.gen.Load() == id.Gen()
+}
+
+// Close ends a connection at once, whatever it is, with a reason that the
+// Close or WsClose callback gets. ErrConn: it is closed already.
+func (t *NetTile) Close(id ConnID, why CloseReason) error {
+	slot, ok := t.lookup(id)
+	if !ok {
+		return fmt.Errorf("%w: %v", ErrConn, id)
+	}
+	t.drop(slot, why)
+	return nil
+}
+
+// WsClose ends a WebSocket with a close frame that tells the reason, after the
+// message that it is being sent; what was published since is not sent. ErrConn:
+// it is closed, closing, or no WebSocket.
+func (t *NetTile) WsClose(id ConnID, why CloseReason) error {
+	slot, ok := t.lookup(id)
+	if !ok || t.conns[slot].state != stStream && t.conns[slot].state != stUpgrade {
+		return fmt.Errorf("%w: %v", ErrConn, id)
+	}
+	t.closeSoon(slot, why.code(), why.String(), why)
+	return nil
+}
+
+// closeSoon closes at the first frame boundary, or resets where its bytes are gone.
+func (t *NetTile) closeSoon(slot uint32, code uint16, text string, why CloseReason) {
+	c := &t.conns[slot]
+	stop, ok := t.frameEnd(c)
+	if !ok {
+		t.reset(slot, why)
+		return
+	}
+	t.beginClose(slot, code, text, why, stop)
+}
+
+// evict closes a client that is too slow: with a close frame if the rest of the
+// frame that it stands in is still there, else by a reset.
+func (t *NetTile) evict(slot uint32) {
+	c := &t.conns[slot]
+	if c.state == stClosing || c.state == stLinger {
+		t.reset(slot, c.reason) // had its time
+		return
+	}
+	if c.ring < 0 {
+		t.closeSoon(slot, CodeLagged, "lagged: replies were not read", CloseWsClientTooSlow)
+		return
+	}
+	rd := t.rd[c.ring]
+	cur := c.ringPos()
+	if cur < rd.r.hdr.limit[areaBroadcast].Load() && c.slow&slowMid != 0 {
+		t.reset(slot, CloseWsClientTooSlow)
+		return
+	}
+	text := ""
+	var m message
+	if rd.find(cur, &m) {
+		text = fmt.Sprintf("lagged %d messages, epoch %x, seq %d", rd.seen-m.seq, rd.r.hdr.epoch, m.seq)
+	} else {
+		text = fmt.Sprintf("lagged %d bytes, epoch %x", rd.end-cur, rd.r.hdr.epoch)
+	}
+	t.closeSoon(slot, CodeLagged, text, CloseWsClientTooSlow)
+}
+
+// beginClose has the stream end at stop, a frame boundary, with a close frame.
+// From here on the client has CloseTimeout.
+func (t *NetTile) beginClose(slot uint32, code uint16, text string, why CloseReason, stop uint64) {
+	c := &t.conns[slot]
+	if c.state != stStream && c.state != stUpgrade {
+		return
+	}
+	if c.headBuf == 0 {
+		if c.headBuf = t.head.get(); c.headBuf == 0 {
+			t.cnt.Cell(cntBufWaits).Inc()
+			t.reset(slot, why)
+			return
+		}
+	}
+	if c.state == stUpgrade {
+		c.ring = NoRing
+		t.streams(c)
+	}
+	t.list(slot, listNone)
+	c.ctlLen[ctlClose] = uint16(ws.PutClose(t.head.buf(c.headBuf)[ctlClose*ctlSlot:], code, text))
+	c.stop, c.reason = stop, why
+	c.slow |= slowStop | slowState
+	c.state = stClosing
+	t.setDeadline(slot, t.opt.CloseTimeout.Nanoseconds())
+	t.touch(slot)
+}
+
+// closeSent: everything before the close frame and the frame itself are with
+// the kernel.
+func (t *NetTile) closeSent(slot uint32, c *conn) {
+	if c.flags&flSentClose == 0 {
+		return // the ring has not reached stop yet
+	}
+	t.putBuf(&t.head, &c.headBuf)
+	if c.flags&(flPeerClose|flFailed) != 0 {
+		t.linger(slot, c)
+	}
+}
+
+// linger ends our side and waits for the peer to end its own, so that bytes on
+// their way are not answered by a reset, which would take ours along.
+func (t *NetTile) linger(slot uint32, c *conn) {
+	c.state = stLinger
+	c.slow |= slowState
+	if err := unix.Shutdown(int(c.fd), unix.SHUT_WR); err != nil {
+		t.drop(slot, c.reason)
+		return
+	}
+	t.setDeadline(slot, t.opt.CloseTimeout.Nanoseconds())
+	t.later(slot)
+}
+
+func (t *NetTile) setDeadline(slot uint32, ns int64) {
+	c := &t.conns[slot]
+	c.deadline = t.now + ns
+	t.wheel.add(slot, c.deadline)
+}
+
+// timedOut is called once a connection's deadline may have passed.
+func (t *NetTile) timedOut(slot uint32) {
+	c := &t.conns[slot]
+	if c.state == stFree || c.deadline == 0 {
+		return
+	}
+	if c.deadline > t.now {
+		t.wheel.add(slot, c.deadline)
+		return
+	}
+	c.deadline = 0
+	switch c.state {
+	case stRequest:
+		if c.rxNow().end == 0 {
+			t.drop(slot, CloseTimeout) // sent nothing: nothing to answer
+			return
+		}
+		t.refuse(slot, 408, CloseTimeout)
+	case stRespond:
+		t.reset(slot, CloseTooSlow)
+	case stClosing:
+		t.reset(slot, c.reason)
+	case stLinger:
+		t.drop(slot, c.reason)
+	case stUpgrade:
+		t.reset(slot, CloseTimeout)
+	}
+}
+
+// reset closes at once with RST, so that nothing of ours is sent any more.
+func (t *NetTile) reset(slot uint32, why CloseReason) {
+	_ = unix.SetsockoptLinger(int(t.conns[slot].fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	t.drop(slot, why)
+}
+
+// drop closes the socket, then frees the slot.
+func (t *NetTile) drop(slot uint32, why CloseReason) {
+	c := &t.conns[slot]
+	if c.state == stFree {
+		return
+	}
+	t.list(slot, listNone)
+	t.wheel.remove(slot)
+	unix.Close(int(c.fd)) // leaves the epoll by itself
+	id, isWs := t.connID(slot), c.flags&flWs != 0
+	for c.pendHead != 0 {
+		t.popPend(c)
+	}
+	t.putBuf(&t.req, &c.reqBuf)
+	t.putBuf(&t.head, &c.headBuf)
+	t.putBuf(&t.recv, &c.recvBuf)
+	t.putBuf(&t.msg, &c.msgBuf)
+	c.state, c.fd = stFree, -1
+	t.free = append(t.free, slot)
+	if c.flags&flStreams != 0 {
+		t.wsNow--
+		t.cnt.Cell(cntWsNow).Sub(1)
+	} else {
+		t.httpNow--
+	}
+	t.cnt.Cell(cntConnsNow).Sub(1)
+	if why >= closeReasonCnt {
+		why = CloseApplication
+	}
+	t.cnt.Cell(cntClosed0 + int(why)).Inc()
+	for i := range t.listeners {
+		t.listeners[i].retryAt = 0 // a descriptor is free
+	}
+	switch {
+	case isWs && t.cb.WsClose != nil:
+		t.cb.WsClose(id, why)
+	case !isWs && t.cb.Close != nil:
+		t.cb.Close(id, why)
+	}
+}
+
+// streams has a connection count against MaxWsConnectionCnt from now on.
+func (t *NetTile) streams(c *conn) {
+	c.flags |= flStreams
+	t.httpNow--
+	t.wsNow++
+	t.cnt.Cell(cntWsNow).Inc()
+}

@@ -1,0 +1,45 @@
+package httpsrv
+
+// Counters of a network tile, in shared memory under these names
+// (tile.Counters): gauges are named _now. writer: the tile
+const (
+	cntConnsNow = iota // connections in any state
+	cntWsNow           // connections that stream
+	cntAccepted
+	cntRejected    // refused for want of a slot
+	cntAcceptErr   // accept failed (descriptors, memory)
+	cntUpgrades    // 101 sent
+	cntRequests    // requests answered
+	cntDelivered   // messages given to the kernel whole, one for each client
+	cntSentBytes   // bytes given to the kernel
+	cntSends       // send calls
+	cntSendPartial // of these, that took a part
+	cntSendBlocked // of these, that took nothing
+	cntSendErr     // of these, that failed
+	cntRecvBytes
+	cntRecvs
+	cntMessages    // messages received
+	cntPings       // pings answered
+	cntPasses      // delivery passes
+	cntOverruns    // descriptors reused before the tile read them
+	cntSideDropped // messages to connections that are gone
+	cntBufWaits    // a pool was empty
+	cntBlockedNow  // clients that the kernel takes nothing more for now
+	cntMaxLagBytes // lag of the slowest client at the last sweep
+	cntClosed0     // closed_<reason>, one for each CloseReason
+	cntCnt         = cntClosed0 + int(closeReasonCnt)
+)
+
+// CounterNames returns the names of a network tile's counters, in order.
+func CounterNames() []string {
+	names := []string{
+		"conns_now", "ws_now", "accepted", "rejected", "accept_errors", "upgrades", "requests",
+		"delivered", "sent_bytes", "sends", "sends_partial", "sends_blocked", "send_errors",
+		"recv_bytes", "recvs", "messages", "pings", "passes", "overruns", "side_dropped", "buffer_waits",
+		"blocked_now", "max_lag_bytes",
+	}
+	for r := range closeReasonCnt {
+		names = append(names, "closed_"+r.Name())
+	}
+	return names
+}

@@ -1,0 +1,281 @@
+package httpsrv
+
+import (
+	"golang.org/x/sys/unix"
+)
+
+// deliver gives every ring's new messages to the clients that follow it.
+func (t *NetTile) deliver() (work int) {
+	for i, rd := range t.rd {
+		if rd.behind() {
+			work += t.deliverRing(i)
+		}
+	}
+	t.flush()
+	return work
+}
+
+// deliverRing walks a ring's new descriptors once, then its clients once.
+func (t *NetTile) deliverRing(i int) int {
+	rd, g := t.rd[i], &t.groups[i]
+	over := rd.overruns
+	t.walked = i
+	n := rd.walk(t.side)
+	if rd.overruns != over {
+		t.cnt.Cell(cntOverruns).Add(rd.overruns - over)
+		t.overrun(i)
+	} else if rd.end != rd.prev {
+		t.pass(rd, g)
+	}
+	if rd.end-g.swept >= t.opt.Headroom/2 || rd.seen-g.sweptSeq >= t.srv.params.MaxWsSendFrameCnt/8 {
+		t.sweep(i)
+	}
+	return int(min(n, 1<<20))
+}
+
+// pass sends everything between its cursor and the head to each client that
+// stands where the last pass ended: one send a client, whatever the number of
+// messages, straight from the ring. Clients at the same cursor share the slices.
+//
+// It runs from the last client to the first, so that one who leaves the list
+// is replaced by one already served.
+func (t *NetTile) pass(rd *reader, g *group) {
+	t.cnt.Cell(cntPasses).Inc()
+	msgs := rd.msgs
+	iovFrom, total := ^uint64(0), 0
+	served, bytes, sends := uint64(0), uint64(0), uint64(0)
+	list := &g.lists[listActive]
+	for i := len(*list) - 1; i >= 0; i-- {
+		if i >= len(*list) {
+			continue // callbacks closed others
+		}
+		slot := (*list)[i]
+		c := &t.conns[slot]
+		if c.slow != 0 {
+			continue // has something of its own as well: flush sees to it
+		}
+		p := c.pos()
+		cur := p.off()
+		if cur == rd.prev {
+			cur = rd.from
+		}
+		if cur == rd.end {
+			continue
+		}
+		if !rd.pin(cur) {
+			rd.unpin()
+			iovFrom = ^uint64(0)
+			t.lost(slot)
+			continue
+		}
+		if cur != iovFrom {
+			t.iov.Reset()
+			rd.slices(cur, rd.end, &t.iov)
+			iovFrom, total = cur, t.iov.Bytes()
+		}
+		step(ptSending)
+		n, e := sendv(int(c.fd), &t.iov)
+		sends++
+		if n == total {
+			c.commit(txPos{pos: p.pos + uint64(n), at: rd.end})
+			c.flags &^= flFresh
+			served += msgs - t.local[slot].done
+			t.local[slot].done = msgs
+			bytes += uint64(n)
+			continue
+		}
+		bytes += uint64(n)
+		to := rd.end
+		if e == 0 || e == unix.EAGAIN {
+			t.short(slot, c, rd, p, cur, to, n, e)
+			continue
+		}
+		rd.unpin()
+		iovFrom = ^uint64(0)
+		t.sendFailed(slot, e)
+	}
+	rd.unpin()
+	t.cnt.Cell(cntDelivered).Add(served)
+	t.cnt.Cell(cntSentBytes).Add(bytes)
+	t.cnt.Cell(cntSends).Add(sends)
+}
+
+// short notes that the kernel took n bytes of those from cur to to, and no more.
+func (t *NetTile) short(slot uint32, c *conn, rd *reader, p txPos, cur, to uint64, n int, e unix.Errno) {
+	if n > 0 {
+		t.cnt.Cell(cntSendPartial).Inc()
+		c.flags &^= flFresh
+		c.slow |= slowMid
+	} else {
+		t.cnt.Cell(cntSendBlocked).Inc()
+	}
+	c.commit(txPos{pos: p.pos + uint64(n), at: rd.advance(cur, to, uint64(n))})
+	t.block(slot, c, e)
+}
+
+// block leaves a client alone until EPOLLOUT says that there is room.
+func (t *NetTile) block(slot uint32, c *conn, e unix.Errno) {
+	c.flags |= flBlocked
+	if c.state == stStream && c.ring >= 0 {
+		t.list(slot, listBlocked)
+	}
+	if e == unix.ENOBUFS || e == unix.ENOMEM { // no event will tell
+		t.later(slot)
+	}
+}
+
+// list puts a client in one of its ring's lists, or in none.
+func (t *NetTile) list(slot uint32, to uint8) {
+	l := &t.local[slot]
+	if l.list == to {
+		return
+	}
+	g := &t.groups[max(t.conns[slot].ring, 0)]
+	if l.list != listNone {
+		from := &g.lists[l.list]
+		last := (*from)[len(*from)-1]
+		(*from)[l.at] = last
+		t.local[last].at = l.at
+		*from = (*from)[:len(*from)-1]
+		if l.list == listBlocked {
+			t.cnt.Cell(cntBlockedNow).Sub(1)
+		}
+	}
+	l.list = to
+	if to != listNone {
+		l.at = uint32(len(g.lists[to]))
+		g.lists[to] = append(g.lists[to], slot)
+		if to == listBlocked {
+			t.cnt.Cell(cntBlockedNow).Inc()
+		}
+	}
+}
+
+// sweep evicts the blocked clients of ring i that come too near to the limit,
+// by a headroom, so that the producer need not wait for them; and those that
+// are more messages behind than is allowed.
+func (t *NetTile) sweep(i int) {
+	rd, g := t.rd[i], &t.groups[i]
+	g.swept, g.sweptSeq = rd.end, rd.seen
+	cut := uint64(0)
+	if keep := rd.r.size[areaBroadcast] - min(t.opt.Headroom, rd.r.size[areaBroadcast]/2); rd.end > keep {
+		cut = rd.end - keep
+	}
+	cut = max(cut, rd.lagAt(t.srv.params.MaxWsSendFrameCnt))
+	lag := uint64(0)
+	list := &g.lists[listBlocked]
+	for j := len(*list) - 1; j >= 0; j-- {
+		if j >= len(*list) {
+			continue
+		}
+		slot := (*list)[j]
+		cur := t.conns[slot].ringPos()
+		if cur < cut {
+			t.evict(slot)
+		} else {
+			lag = max(lag, rd.end-cur)
+		}
+	}
+	t.cnt.Cell(cntMaxLagBytes).Set(lag)
+}
+
+// ringPos returns the cursor in the followed ring, wherever tx is.
+func (c *conn) ringPos() uint64 {
+	if p := c.pos(); p.src() == srcRing {
+		return p.off()
+	}
+	return c.cursor
+}
+
+// overrun: descriptors went by unread, and messages to single clients with
+// them, so that nobody who follows the ring can be carried on without a hole.
+func (t *NetTile) overrun(i int) {
+	for _, l := range []uint8{listActive, listBlocked} {
+		list := &t.groups[i].lists[l]
+		for j := len(*list) - 1; j >= 0; j-- {
+			if j < len(*list) {
+				t.evict((*list)[j])
+			}
+		}
+	}
+}
+
+// lost: the bytes at a client's cursor are reclaimed. One that got nothing yet
+// joins again further on.
+func (t *NetTile) lost(slot uint32) {
+	c := &t.conns[slot]
+	if c.flags&flFresh != 0 && c.state == stStream {
+		p := c.pos()
+		c.commit(txPos{pos: p.pos, at: at(srcRing, t.rd[c.ring].history(uint64(c.history)))})
+		c.history /= 2
+		t.touch(slot)
+		return
+	}
+	t.evict(slot)
+}
+
+// sideMessage takes a message for one client off the ring being walked.
+func (t *NetTile) sideMessage(m *message) {
+	to := ConnID(m.dest)
+	if to == 0 || to.Tile() != t.id || m.op == opBody {
+		return
+	}
+	slot := to.Slot()
+	if int(slot) >= len(t.conns) {
+		t.cnt.Cell(cntSideDropped).Inc()
+		return
+	}
+	c := &t.conns[slot]
+	if c.gen.Load() != to.Gen() || c.state != stStream && c.state != stUpgrade {
+		t.cnt.Cell(cntSideDropped).Inc()
+		return
+	}
+	after := m.end[areaBroadcast]
+	if int(c.ring) != t.walked {
+		var ok bool
+		if after, ok = t.frameEnd(c); !ok {
+			t.evict(slot)
+			return
+		}
+	}
+	t.enqueue(slot, int16(t.walked), m.off, m.len, after)
+}
+
+// frameEnd returns the first offset at or after the connection's cursor at
+// which something else may go in between frames.
+func (t *NetTile) frameEnd(c *conn) (uint64, bool) {
+	cur := c.ringPos()
+	if c.ring < 0 || c.slow&slowMid == 0 {
+		return cur, true
+	}
+	return t.rd[c.ring].boundary(cur)
+}
+
+// enqueue has len bytes at off of a ring's side area (or a static body) sent to
+// slot once its cursor has reached after.
+func (t *NetTile) enqueue(slot uint32, ring int16, off uint64, n uint32, after uint64) {
+	c := &t.conns[slot]
+	i := t.pends.get()
+	if i == 0 {
+		t.cnt.Cell(cntBufWaits).Inc()
+		t.evict(slot)
+		return
+	}
+	e := &t.pend[i-1]
+	if c.pendTail != 0 {
+		after = max(after, t.pend[c.pendTail-1].after)
+	}
+	*e = pending{ring: ring, off: off, len: n, start: c.pendEnd, after: after}
+	if c.pendTail != 0 {
+		t.pend[c.pendTail-1].next = i
+	} else {
+		c.pendHead = i
+	}
+	c.pendTail = i
+	c.pendEnd += uint64(n)
+	c.pendCnt++
+	c.slow |= slowPend
+	if c.flags&flBlocked == 0 {
+		t.touch(slot)
+	}
+}

@@ -1,0 +1,298 @@
+package httpsrv
+
+import (
+	"github.com/tilewire/tilewire/httpsrv/ws"
+)
+
+// faultReasons maps what the frame checks find.
+var faultReasons = map[ws.Fault]CloseReason{
+	ws.FaultBadMask:           CloseWsBadMask,
+	ws.FaultRsv:               CloseProtocol,
+	ws.FaultUnknownOpcode:     CloseWsUnknownOpcode,
+	ws.FaultExpectedCont:      CloseWsExpectedContOpcode,
+	ws.FaultExpectedText:      CloseWsExpectedTextOpcode,
+	ws.FaultControlTooLarge:   CloseWsControlFrameTooLarge,
+	ws.FaultControlFragmented: CloseProtocol,
+	ws.FaultBadLength:         CloseProtocol,
+	ws.FaultOversize:          CloseWsOversizeFrame,
+}
+
+// readFrames reads from a WebSocket. Bytes go straight into a receive buffer in
+// shared memory and count as received once they are there; payloads are
+// unmasked while they are copied on, so that every step can be repeated.
+func (t *NetTile) readFrames(slot uint32, c *conn) {
+	if c.recvBuf != 0 && !t.parseFrames(slot, c) { // what was left for want of a buffer
+		return
+	}
+	for range receiveTurns {
+		if c.pendCnt > pausePending {
+			c.flags |= flMore
+			return
+		}
+		if c.recvBuf == 0 {
+			if c.recvBuf = t.recv.get(); c.recvBuf == 0 {
+				t.waitBuf(slot, c)
+				return
+			}
+			rx := *c.rxNow()
+			rx.base = rx.end
+			c.rxCommit(&rx)
+		}
+		rx := c.rxNow()
+		space := t.recv.buf(c.recvBuf)[rx.end-rx.base:]
+		n, stop := t.read(slot, space)
+		if stop {
+			if c.state != stFree && rx.done == rx.end {
+				t.putBuf(&t.recv, &c.recvBuf)
+			}
+			return
+		}
+		rx.end += uint64(n)
+		if !t.parseFrames(slot, c) {
+			return
+		}
+		if n < len(space) && c.flags&flPeerEOF == 0 {
+			// The socket is empty: the next byte brings an event.
+			if rx := c.rxNow(); rx.done == rx.end {
+				t.putBuf(&t.recv, &c.recvBuf)
+			}
+			return
+		}
+	}
+	t.later(slot)
+}
+
+// parseFrames takes the received bytes apart. false: the connection is gone,
+// reads no more, or waits for a buffer.
+func (t *NetTile) parseFrames(slot uint32, c *conn) bool {
+	max := uint64(t.srv.params.MaxWsRecvFrameLen)
+	for {
+		if c.state != stStream && c.state != stClosing {
+			return false
+		}
+		rx := *c.rxNow()
+		raw := t.recv.buf(c.recvBuf)[rx.done-rx.base : rx.end-rx.base]
+		if c.flags&(flPeerClose|flFailed) != 0 { // nothing counts any more
+			rx.done = rx.end
+			c.rxCommit(&rx)
+			return true
+		}
+		if rx.inData {
+			if len(raw) == 0 && rx.left > 0 {
+				break
+			}
+			if !t.payload(slot, c, &rx, raw) {
+				return false
+			}
+			continue
+		}
+		if len(raw) < 2 {
+			break
+		}
+		if f := ws.CheckStart(raw[0], raw[1], rx.msgOp); f != ws.FaultNone {
+			t.fault(slot, f.CloseCode(), faultReasons[f])
+			continue
+		}
+		var h ws.Header
+		if !ws.ParseHeader(raw, &h) {
+			break
+		}
+		if f := ws.Check(&h, rx.msgOp, uint64(rx.msgLen), max, max); f != ws.FaultNone {
+			t.fault(slot, f.CloseCode(), faultReasons[f])
+			continue
+		}
+		if h.Op >= ws.OpClose {
+			whole := h.HdrLen + int(h.Len)
+			if len(raw) < whole {
+				break
+			}
+			var payload [ws.MaxControl]byte
+			p := payload[:h.Len]
+			ws.UnmaskCopy(p, raw[h.HdrLen:whole], h.Mask, 0)
+			if !t.control(slot, c, h.Op, p) {
+				return false
+			}
+			if c.state != stFree {
+				rx.done += uint64(whole)
+				c.rxCommit(&rx)
+			}
+			continue
+		}
+		rx.done += uint64(h.HdrLen)
+		rx.inData, rx.left, rx.fin, rx.key, rx.phase = true, h.Len, h.Fin, h.Mask, 0
+		if h.Op != ws.OpCont {
+			rx.msgOp, rx.msgLen, rx.utf8 = h.Op, 0, 0
+		}
+		c.rxCommit(&rx)
+	}
+	t.compact(c)
+	return true
+}
+
+// compact makes room in the receive buffer for the rest of a header or control
+// frame. The bytes kept are few and the room behind them large, so that they
+// are still whole at their old place when the new state comes into force.
+func (t *NetTile) compact(c *conn) {
+	rx := *c.rxNow()
+	at, end := rx.done-rx.base, rx.end-rx.base
+	if recvBufSz-end >= 1024 || at < end-at {
+		return
+	}
+	buf := t.recv.buf(c.recvBuf)
+	copy(buf[:end-at], buf[at:end])
+	rx.base = rx.done
+	c.rxCommit(&rx)
+}
+
+// payload takes bytes of the data frame in progress. false: the connection
+// waits for a buffer or is gone.
+func (t *NetTile) payload(slot uint32, c *conn, rx *rxPos, raw []byte) bool {
+	n := min(rx.left, uint64(len(raw)))
+	if n > 0 {
+		if c.msgBuf == 0 {
+			if c.msgBuf = t.msg.get(); c.msgBuf == 0 {
+				t.waitBuf(slot, c)
+				return false
+			}
+		}
+		dst := t.msg.buf(c.msgBuf)[rx.msgLen : uint64(rx.msgLen)+n]
+		rx.phase = uint8(ws.UnmaskCopy(dst, raw[:n], rx.key, int(rx.phase)))
+		if rx.msgOp == ws.OpText {
+			u := ws.UTF8{State: rx.utf8}
+			if !u.Write(dst) {
+				t.fault(slot, CodeBadUTF8, CloseBadUTF8)
+				return true
+			}
+			rx.utf8 = u.State
+		}
+		rx.msgLen += uint32(n)
+		rx.left -= n
+		rx.done += n
+	}
+	if rx.left > 0 {
+		c.rxCommit(rx)
+		return true
+	}
+	rx.inData = false
+	if !rx.fin {
+		c.rxCommit(rx)
+		return true
+	}
+	if u := (ws.UTF8{State: rx.utf8}); rx.msgOp == ws.OpText && !u.Done() {
+		t.fault(slot, CodeBadUTF8, CloseBadUTF8)
+		return true
+	}
+	return t.received(slot, c, rx)
+}
+
+// received hands a whole message to the application.
+func (t *NetTile) received(slot uint32, c *conn, rx *rxPos) bool {
+	t.cnt.Cell(cntMessages).Inc()
+	var data []byte
+	if rx.msgLen > 0 {
+		data = t.msg.buf(c.msgBuf)[:rx.msgLen]
+	}
+	op, id := rx.msgOp, t.connID(slot)
+	if t.cb.WsMessage != nil && c.state == stStream {
+		t.cb.WsMessage(id, op, data)
+		t.afterCallback()
+	}
+	if c.state == stFree || t.connID(slot) != id {
+		return false
+	}
+	rx.msgOp, rx.msgLen, rx.utf8 = 0, 0, 0
+	c.rxCommit(rx)
+	t.putBuf(&t.msg, &c.msgBuf)
+	if c.pendCnt > pausePending {
+		c.flags |= flMore
+		return false // its replies first
+	}
+	return true
+}
+
+// control answers a control frame. false: it waits for a buffer.
+func (t *NetTile) control(slot uint32, c *conn, op byte, p []byte) bool {
+	switch op {
+	case ws.OpPing:
+		return t.pong(slot, c, p)
+	case ws.OpClose:
+		code, _, fail := ws.ParseClose(p)
+		if fail != 0 {
+			why := CloseProtocol
+			if fail == CodeBadUTF8 {
+				why = CloseBadUTF8
+			}
+			t.fault(slot, fail, why)
+			return true
+		}
+		c.flags |= flPeerClose
+		c.closeGot = code
+		if c.state == stClosing { // the answer to ours, or both at once
+			if c.flags&flSentClose != 0 {
+				t.linger(slot, c)
+			}
+			return true
+		}
+		stop := uint64(0)
+		if c.ring >= 0 { // what was published before is still delivered
+			stop = t.rd[c.ring].end
+		}
+		t.beginClose(slot, code, "", CloseOK, stop)
+	}
+	return true
+}
+
+// pong answers a ping at the next frame boundary. One that was not sent yet is
+// replaced (RFC 6455 section 5.5.3); one that is half sent goes on.
+func (t *NetTile) pong(slot uint32, c *conn, p []byte) bool {
+	if c.ctlLen[ctlClose] != 0 || c.flags&flSentClose != 0 {
+		return true // nothing goes after the close frame
+	}
+	if c.headBuf == 0 {
+		if c.headBuf = t.head.get(); c.headBuf == 0 {
+			t.waitBuf(slot, c)
+			return false
+		}
+	}
+	at, ok := t.frameEnd(c)
+	if !ok {
+		t.evict(slot)
+		return true
+	}
+	piece := ctlPongA
+	if tx := c.pos(); tx.src() == srcCtl && tx.off()>>16 == ctlPongA {
+		piece = ctlPongB
+	}
+	if other := ctlPongA + ctlPongB - piece; c.ctlLen[other] != 0 && piece == ctlPongA {
+		if tx := c.pos(); tx.src() != srcCtl || tx.off()>>16 != uint64(other) {
+			piece = other // an older answer waits there
+		}
+	}
+	b := t.head.buf(c.headBuf)[piece*ctlSlot:]
+	n := ws.PutHeader(b, ws.OpPong, true, uint64(len(p)))
+	n += copy(b[n:], p)
+	if c.ctlLen[piece] == 0 {
+		c.insert = at
+	}
+	c.ctlLen[piece] = uint16(n)
+	c.slow |= slowCtl
+	t.cnt.Cell(cntPings).Inc()
+	if c.flags&flBlocked == 0 {
+		t.touch(slot)
+	}
+	return true
+}
+
+// fault ends a connection whose client broke the protocol: our close frame,
+// then the end, without waiting for the client's.
+func (t *NetTile) fault(slot uint32, code uint16, why CloseReason) {
+	c := &t.conns[slot]
+	c.flags |= flFailed
+	if c.state == stClosing {
+		if c.flags&flSentClose != 0 {
+			t.linger(slot, c)
+		}
+		return
+	}
+	t.closeSoon(slot, code, "", why)
+}

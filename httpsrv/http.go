@@ -1,0 +1,247 @@
+package httpsrv
+
+import (
+	"github.com/tilewire/tilewire/httpsrv/h1"
+	"github.com/tilewire/tilewire/httpsrv/ws"
+	"github.com/tilewire/tilewire/shmem"
+)
+
+// limits are those of the request parser.
+func (t *NetTile) limits() h1.Limits {
+	n := int(t.srv.params.MaxRequestLen)
+	return h1.Limits{MaxRequest: n, MaxHead: n}
+}
+
+// readRequest reads until a request is whole, then answers it. The request
+// buffer takes a request of the greatest length allowed, so it never runs out
+// before the parser refuses.
+func (t *NetTile) readRequest(slot uint32, c *conn) {
+	buf := t.req.buf(c.reqBuf)[:t.srv.params.MaxRequestLen]
+	lim := t.limits()
+	var h h1.Head
+	for range receiveTurns {
+		rx := c.rxNow()
+		n, stop := t.read(slot, buf[rx.end:])
+		if stop {
+			return
+		}
+		rx.end += uint64(n)
+		if rx.end < rx.left { // the head is known, its body is not whole
+			continue
+		}
+		next, v := h1.Parse(buf[:rx.end], int(rx.scan), &lim, &h)
+		switch {
+		case v.Failed():
+			t.refuse(slot, int(v.Status), parseReasons[v.Reason])
+			return
+		case v.Incomplete():
+			rx.scan = uint32(next)
+			continue
+		}
+		if total := uint64(h.Len) + uint64(h.BodyLen()); rx.end < total {
+			if h.Expect100 && rx.left == 0 {
+				t.sayContinue(c)
+			}
+			rx.left = total
+			continue
+		}
+		t.request(slot, c, &h, buf[:rx.end])
+		return
+	}
+	t.later(slot)
+}
+
+// sayContinue answers Expect: 100-continue (RFC 9110 section 10.1.1). Nothing
+// was sent before, so the socket takes it whole; a client that got none of it
+// sends its body after a while.
+func (t *NetTile) sayContinue(c *conn) {
+	n, _ := shmem.Send(int(c.fd), []byte(h1.Continue))
+	p := c.pos()
+	c.commit(txPos{p.pos + uint64(n), p.at})
+}
+
+// request has the application answer a whole request.
+func (t *NetTile) request(slot uint32, c *conn, h *h1.Head, raw []byte) {
+	end := h.Len + int(h.BodyLen())
+	r := Request{
+		Conn: t.connID(slot), Method: h.Method, Path: h.Path, Query: h.Query, Body: raw[h.Len:end],
+		Headers: RequestHeaders{
+			Host: h.Host, ContentType: h.ContentType, AcceptEncoding: h.AcceptEncoding, Origin: h.Origin,
+			LastEventID: h.LastEventID, WsProtocol: h.WsProtocol, UpgradeWebsocket: h.UpgradeWebSocket,
+			head: h, raw: raw,
+		},
+	}
+	resp := Response{Status: 404}
+	if t.cb.Request != nil {
+		t.stage.room0 = 0 // what is staged now is most likely a body
+		t.stage.Unstage()
+		resp = t.cb.Request(&r)
+		t.stage.room0 = roomShort
+		t.stage.Unstage()
+	}
+	if c.state != stRequest || t.connID(slot) != r.Conn {
+		return // the callback closed it
+	}
+	if t.rd[t.replyRing()].behind() {
+		t.deliverRing(t.replyRing())
+	}
+	if resp.UpgradeWebsocket {
+		t.upgrade(slot, c, h, raw, &resp)
+		return
+	}
+	t.respond(slot, c, &resp, h.Method == MethodHead)
+}
+
+// respond puts the response's head into the head buffer and its body behind it.
+func (t *NetTile) respond(slot uint32, c *conn, r *Response, headOnly bool) {
+	if r.Status == 0 {
+		r.Status = 200
+	}
+	n := r.StaticBody.len
+	if r.staged {
+		n = uint64(r.bodyLen)
+	}
+	rh := h1.RespHead{
+		Status: r.Status, ContentLength: int64(n), Date: t.today(),
+		ContentType: r.ContentType, ContentEncoding: r.ContentEncoding, CacheControl: r.CacheControl, Location: r.Location,
+		AllowOrigin: r.AllowOrigin, AllowMethods: r.AllowMethods, AllowHeaders: r.AllowHeaders, MaxAge: r.MaxAge,
+		RetryAfter: r.RetryAfter, Extra: r.Extra,
+	}
+	if r.Status == 405 {
+		rh.Allow = h1.Served
+	}
+	if !t.headBuf(slot, c) {
+		return
+	}
+	b, ok := h1.AppendHead(t.head.buf(c.headBuf)[:0:headBufSz], &rh)
+	if !ok || n > 1<<31 || r.StaticBody.off+r.StaticBody.len > uint64(len(t.static)) {
+		t.refuse(slot, 500, CloseInternal)
+		return
+	}
+	t.begin(slot, c, len(b), CloseOK)
+	switch {
+	case n == 0 || headOnly || h1.Bodyless(r.Status):
+	case r.staged:
+		t.enqueue(slot, int16(t.replyRing()), r.bodyOff, r.bodyLen, 0)
+	default:
+		t.enqueue(slot, staticRing, r.StaticBody.off, uint32(n), 0)
+	}
+}
+
+// refuse answers with an error of the server's own, and why.
+func (t *NetTile) refuse(slot uint32, status int, why CloseReason) {
+	c := &t.conns[slot]
+	if !t.headBuf(slot, c) {
+		return
+	}
+	r := h1.RespHead{Status: status, Date: t.today(), WsVersion: status == 426}
+	switch {
+	case status == 405 && why == CloseUnknownMethod || status == 501:
+		r.Allow = h1.Served
+	case status == 405:
+		r.Allow = h1.Methods(MethodGet)
+	case status == 503:
+		r.RetryAfter = 1
+	}
+	b, ok := h1.AppendError(t.head.buf(c.headBuf)[:0:headBufSz], &r, false)
+	if !ok {
+		t.reset(slot, CloseInternal)
+		return
+	}
+	t.begin(slot, c, len(b), why)
+}
+
+func (t *NetTile) headBuf(slot uint32, c *conn) bool {
+	if c.headBuf == 0 {
+		c.headBuf = t.head.get()
+	}
+	if c.headBuf == 0 {
+		t.cnt.Cell(cntBufWaits).Inc()
+		t.reset(slot, CloseLimit)
+		return false
+	}
+	return true
+}
+
+// begin sends the head buffer's first n bytes as the response.
+func (t *NetTile) begin(slot uint32, c *conn, n int, why CloseReason) {
+	c.ctlLen[ctlHead] = uint16(n)
+	c.state, c.reason = stRespond, why
+	t.putBuf(&t.req, &c.reqBuf)
+	t.setDeadline(slot, t.opt.RequestTimeout.Nanoseconds())
+	t.touch(slot)
+}
+
+// responded: the whole response is with the kernel.
+func (t *NetTile) responded(slot uint32, c *conn) {
+	t.cnt.Cell(cntRequests).Inc()
+	t.putBuf(&t.head, &c.headBuf)
+	t.linger(slot, c)
+}
+
+// upgrade answers the opening handshake (RFC 6455 section 4.2).
+func (t *NetTile) upgrade(slot uint32, c *conn, h *h1.Head, raw []byte, r *Response) {
+	if v := h1.CheckUpgrade(h); v.Failed() {
+		t.refuse(slot, int(v.Status), parseReasons[v.Reason])
+		return
+	}
+	switch {
+	case len(raw) > h.Len:
+		t.refuse(slot, 400, CloseBadRequest) // bytes before our answer are nobody's frames
+		return
+	case r.Ring < NoRing || r.Ring >= len(t.srv.rings):
+		t.refuse(slot, 404, CloseInternal)
+		return
+	case t.wsNow >= t.srv.params.MaxWsConnectionCnt || t.draining:
+		t.cnt.Cell(cntRejected).Inc()
+		t.refuse(slot, 503, CloseLimit)
+		return
+	}
+	if !t.headBuf(slot, c) {
+		return
+	}
+	var accept [28]byte
+	ws.Accept(h.WsKey, &accept)
+	b, ok := h1.Append101(t.head.buf(c.headBuf)[:0:ctlSlot], &accept, r.Protocol, nil)
+	if !ok {
+		t.refuse(slot, 500, CloseInternal)
+		return
+	}
+	t.begin(slot, c, len(b), CloseOK)
+	c.state, c.ring, c.history = stUpgrade, int16(r.Ring), r.History
+	end := c.rxNow().end
+	c.rxCommit(&rxPos{base: end, end: end, done: end})
+}
+
+// upgraded: the 101 is with the kernel, and the connection streams from what is
+// published now, or from the history it asked for.
+func (t *NetTile) upgraded(slot uint32, c *conn) {
+	t.cnt.Cell(cntUpgrades).Inc()
+	t.streams(c)
+	c.state = stStream
+	c.slow &^= slowState
+	c.deadline = 0
+	t.wheel.remove(slot)
+	if c.ring >= 0 {
+		rd := t.rd[c.ring]
+		// What was published since the last walk comes with the next
+		// pass, which this client is part of.
+		c.commit(txPos{c.pos().pos, at(srcRing, rd.history(uint64(c.history)))})
+		t.local[slot].done = rd.msgs
+		c.flags |= flFresh
+	}
+	c.flags |= flWs | flMore
+	if t.cb.WsOpen != nil {
+		id := t.connID(slot)
+		t.cb.WsOpen(id)
+		t.afterCallback()
+	}
+}
+
+// afterCallback takes what a callback sent to single clients off the reply ring.
+func (t *NetTile) afterCallback() {
+	t.stage.Unstage()
+	if i := t.replyRing(); t.rd[i].behind() {
+		t.deliverRing(i)
+	}
+}

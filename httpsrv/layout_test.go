@@ -1,0 +1,37 @@
+package httpsrv
+
+import (
+	"reflect"
+	"testing"
+)
+
+// What lies in shared memory has these offsets; another process, built from
+// other sources, may be looking at it.
+func TestLayoutGolden(t *testing.T) {
+	for _, g := range []struct {
+		v    any
+		size uintptr
+		at   map[string]uintptr
+	}{
+		{ringHdr{}, ringHdrSz, map[string]uintptr{"role": 0, "head": 128, "limit": 256, "gap": 272, "pid": 384}},
+		{pinLine{}, linePair, map[string]uintptr{"pin": 0}},
+		{desc{}, descSz, map[string]uintptr{"seq": 0, "off": 8, "end": 16, "time": 32, "dest": 40, "key": 48, "len": 56, "op": 60}},
+		{conn{}, connSz, map[string]uintptr{"gen": 0, "fd": 4, "tx": 8, "txGen": 40, "pendHead": 52, "rx": 64, "cursor": 208}},
+		{pending{}, pendingSz, map[string]uintptr{"next": 0, "off": 8, "start": 16, "after": 24, "len": 32}},
+		{tileSlot{}, linePair, map[string]uintptr{"role": 0}},
+		{staticEntry{}, staticEntrySz, map[string]uintptr{"len": 0, "off": 8, "name": 16}},
+		{txPos{}, 16, nil},
+		{rxPos{}, 56, nil},
+	} {
+		ty := reflect.TypeOf(g.v)
+		if ty.Size() != g.size {
+			t.Errorf("%s is %d bytes, want %d", ty.Name(), ty.Size(), g.size)
+		}
+		for name, want := range g.at {
+			f, ok := ty.FieldByName(name)
+			if !ok || f.Offset != want {
+				t.Errorf("%s.%s at %d, want %d", ty.Name(), name, f.Offset, want)
+			}
+		}
+	}
+}

@@ -1,0 +1,120 @@
+package httpsrv
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// ListenSocket makes a nonblocking listening socket at addr: "127.0.0.1:8080",
+// "[::]:80" (IPv4 as well), ":80" (the same), "unix:/path", or "fd:3" for an
+// inherited one. It returns the descriptor, which is closed on exec, and the
+// address in the same notation, with the port that the kernel chose for port 0.
+// Options that accepted sockets inherit are set here: no Nagle delay, and a
+// send buffer of sndBuf bytes (0: the kernel's choice).
+func ListenSocket(addr string, sndBuf int) (fd int, actual string, err error) {
+	fail := func(what string, err error) (int, string, error) {
+		if fd >= 0 && !strings.HasPrefix(addr, "fd:") {
+			unix.Close(fd)
+		}
+		return -1, "", fmt.Errorf("httpsrv: listen %s: %s: %w", addr, what, err)
+	}
+	fd = -1
+	var sa unix.Sockaddr
+	family := unix.AF_INET
+	switch {
+	case strings.HasPrefix(addr, "fd:"):
+		n, err := strconv.Atoi(addr[3:])
+		if err != nil || n < 0 {
+			return fail("descriptor", fmt.Errorf("%w: %q is no number", ErrParams, addr[3:]))
+		}
+		if v, err := unix.GetsockoptInt(n, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || v == 0 {
+			return fail("descriptor", fmt.Errorf("%w: %d is no listening socket", ErrParams, n))
+		}
+		if err := unix.SetNonblock(n, true); err != nil {
+			return fail("nonblock", err)
+		}
+		unix.CloseOnExec(n)
+		setInherited(n, sndBuf)
+		sa, err := unix.Getsockname(n)
+		if err != nil {
+			return fail("name", err)
+		}
+		return n, sockaddrString(sa), nil
+	case strings.HasPrefix(addr, "unix:"):
+		family, sa = unix.AF_UNIX, &unix.SockaddrUnix{Name: addr[5:]}
+	default:
+		host, port, err := net.SplitHostPort(addr)
+		if err != nil {
+			return fail("address", fmt.Errorf("%w: want HOST:PORT, [HOST]:PORT, unix:PATH or fd:N: %v", ErrParams, err))
+		}
+		if host == "localhost" {
+			host = "127.0.0.1"
+		}
+		if host == "" {
+			host = "::"
+		}
+		ip, err := netip.ParseAddr(host)
+		if err != nil {
+			return fail("address", fmt.Errorf("%w: %q is no IP address", ErrParams, host))
+		}
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil {
+			return fail("address", fmt.Errorf("%w: %q is no port (0 to 65535)", ErrParams, port))
+		}
+		if ip.Is4() {
+			sa = &unix.SockaddrInet4{Port: int(n), Addr: ip.As4()}
+		} else {
+			family, sa = unix.AF_INET6, &unix.SockaddrInet6{Port: int(n), Addr: ip.As16()}
+		}
+	}
+	// Protocol 0 is plain TCP. Go's own listeners are MPTCP, which eBPF steering refuses.
+	if fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0); err != nil {
+		return fail("socket", err)
+	}
+	if family != unix.AF_UNIX {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+			return fail("SO_REUSEADDR", err)
+		}
+	}
+	if family == unix.AF_INET6 {
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0); err != nil {
+			return fail("IPV6_V6ONLY", err)
+		}
+	}
+	setInherited(fd, sndBuf)
+	if err := unix.Bind(fd, sa); err != nil {
+		return fail("bind", err)
+	}
+	if err := unix.Listen(fd, 4096); err != nil {
+		return fail("listen", err)
+	}
+	if sa, err = unix.Getsockname(fd); err != nil {
+		return fail("name", err)
+	}
+	return fd, sockaddrString(sa), nil
+}
+
+// setInherited sets what accepted sockets take over; a unix socket knows no TCP options.
+func setInherited(fd, sndBuf int) {
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	if sndBuf > 0 {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sndBuf)
+	}
+}
+
+func sockaddrString(sa unix.Sockaddr) string {
+	switch a := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port)).String()
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port)).String()
+	case *unix.SockaddrUnix:
+		return "unix:" + a.Name
+	}
+	return "unknown"
+}

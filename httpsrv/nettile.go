@@ -1,0 +1,480 @@
+package httpsrv
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tilewire/tilewire/shmem"
+	"github.com/tilewire/tilewire/tile"
+)
+
+// TileOptions are a process's own part of a network tile.
+type TileOptions struct {
+	Callbacks Callbacks
+	BellPath  string // of the FIFO that wakes the tile (tile.Bell); made if it is not there
+
+	SndBuf         int           // bytes of each socket's send buffer; 0: 256 KiB; it bounds what a stalled client pins
+	Headroom       uint64        // bytes of a ring kept free of blocked clients; 0: an eighth of the ring
+	RequestTimeout time.Duration // from accept to the whole request; 0: 10 s
+	CloseTimeout   time.Duration // for the end of a closing handshake; 0: 1 s
+}
+
+// NetTile is the role of a network tile: one epoll loop over its sockets and
+// doorbell. All state of its connections is in the server's memory; what is
+// here besides (lists, free lists, the timer wheel) is rebuilt from it. It
+// belongs to one goroutine, which the caller locks to its thread.
+type NetTile struct {
+	srv  *Server
+	id   int
+	lock *shmem.Lock
+	cb   Callbacks
+	opt  TileOptions
+	slot *tileSlot
+
+	ep        int
+	bell      *tile.Bell
+	bellFd    int
+	listeners []listener
+	events    [256]unix.EpollEvent
+	accepted  unix.RawSockaddrAny
+
+	conns   []conn
+	pend    []pending
+	free    []uint32 // connection slots
+	pends   pool     // pending entries
+	req     pool
+	head    pool
+	recv    pool
+	msg     pool
+	freed   bool // a buffer was given back since the waiters were looked at
+	static  []byte
+	local   []local
+	httpNow uint32 // slots that count against MaxConnectionCnt
+	wsNow   uint32
+
+	rd     []*reader // producers' rings, own reply ring, applications' reply rings
+	groups []group   // clients that follow them
+	walked int       // ring being walked
+	side   func(*message)
+	due    func(uint32)
+	stage  *Stage
+	iov    shmem.Iovs
+
+	dirty   []uint32 // have something to send
+	again   []uint32 // have something to read, or to retry
+	spare   []uint32
+	waiters []uint32 // await a buffer
+	wheel   wheel
+
+	cnt      *tile.Counters
+	now      int64
+	date     [29]byte
+	dateSec  int64
+	draining bool
+}
+
+// local is what the process knows of a slot besides its conn.
+type local struct {
+	list  uint8 // listNone, ...
+	dirty bool
+	again bool
+	at    uint32 // in the list
+	done  uint64 // broadcasts of its ring delivered when it was last caught up
+}
+
+const (
+	listNone = iota
+	listActive
+	listBlocked
+)
+
+// group is the clients that follow one ring: those that stand at its head and
+// can be written to, and those that the kernel takes nothing more for now. A
+// client that is closing is in neither.
+type group struct {
+	lists    [3][]uint32
+	swept    uint64 // ring offset at the last sweep of the blocked
+	sweptSeq uint64
+}
+
+type listener struct {
+	fd      int
+	more    bool  // somebody may be waiting
+	retryAt int64 // after an error: not before
+}
+
+// The reply ring of this tile follows the producers' rings in NetTile.rd.
+func (t *NetTile) replyRing() int { return int(t.srv.params.RingCnt) }
+
+// TakeTile takes the role of network tile id (0 to TileCnt-1). Connections that
+// a predecessor left are closed in the table (CloseTileLost): their sockets are
+// gone. Errors: ErrRole with the holder, ErrParams, ErrReadOnly, or that of the
+// system.
+func (s *Server) TakeTile(id int, o TileOptions) (*NetTile, error) {
+	if id < 0 || id >= int(s.params.TileCnt) {
+		return nil, fmt.Errorf("%w: tile %d of %d", ErrParams, id, s.params.TileCnt)
+	}
+	lock, err := s.takeRole(s.tileOff(id))
+	if err != nil {
+		return nil, fmt.Errorf("tile %d, held by process %d: %w", id, s.TilePid(id), err)
+	}
+	t := &NetTile{srv: s, id: id, lock: lock, cb: o.Callbacks, opt: o, slot: s.slot(id), ep: -1, now: shmem.Monotonic()}
+	step(ptTakeover)
+	if err = t.attach(); err == nil {
+		err = t.open()
+	}
+	if err != nil {
+		t.Release()
+		return nil, err
+	}
+	return t, nil
+}
+
+// attach takes up what of the tile lies in the server's memory.
+func (t *NetTile) attach() error {
+	s, p, l := t.srv, &t.srv.params, &t.srv.lay
+	o := &t.opt
+	if o.SndBuf == 0 {
+		o.SndBuf = 256 << 10
+	}
+	if o.Headroom == 0 {
+		o.Headroom = p.OutgoingBufferSz / 8
+	}
+	if o.RequestTimeout == 0 {
+		o.RequestTimeout = 10 * time.Second
+	}
+	if o.CloseTimeout == 0 {
+		o.CloseTimeout = time.Second
+	}
+	var err error
+	if t.cnt, err = s.Counters(t.id); err != nil {
+		return err
+	}
+	base := s.tileOff(t.id)
+	area := func(off, n uint64) []byte { return s.mem.Bytes()[base+off : base+off+n] }
+	t.conns, t.static = s.conns[t.id], s.staticData()
+	if t.pend, err = shmem.SliceAt[pending](s.mem, base+l.pending, uint64(p.PendingCnt)); err != nil {
+		return err
+	}
+	t.pends = newPool(nil, 0, p.PendingCnt)
+	t.req = newPool(area(l.req, uint64(p.MaxConnectionCnt)*l.reqSz), l.reqSz, p.MaxConnectionCnt)
+	t.head = newPool(area(l.head, uint64(p.HeadBufCnt)*headBufSz), headBufSz, p.HeadBufCnt)
+	t.recv = newPool(area(l.recv, uint64(p.RecvBufCnt)*recvBufSz), recvBufSz, p.RecvBufCnt)
+	t.msg = newPool(area(l.msg, uint64(p.MsgBufCnt)*l.msgSz), l.msgSz, p.MsgBufCnt)
+	t.local = make([]local, l.connCnt)
+	t.free = make([]uint32, 0, l.connCnt)
+	t.dirty = make([]uint32, 0, l.connCnt)
+	t.again = make([]uint32, 0, l.connCnt)
+	t.spare = make([]uint32, 0, l.connCnt)
+	t.waiters = make([]uint32, 0, l.connCnt)
+	t.wheel = newWheel(l.connCnt, t.now)
+	t.abandon()
+
+	for _, r := range s.rings {
+		t.rd = append(t.rd, newReader(r, t.id))
+	}
+	t.rd = append(t.rd, newReader(s.reply[t.id], t.id))
+	for _, r := range s.reply[p.TileCnt:] {
+		t.rd = append(t.rd, newReader(r, t.id))
+	}
+	t.groups = make([]group, len(t.rd))
+	for i := range t.groups[:p.RingCnt] {
+		t.groups[i].lists[listActive] = make([]uint32, 0, p.MaxWsConnectionCnt)
+		t.groups[i].lists[listBlocked] = make([]uint32, 0, p.MaxWsConnectionCnt)
+	}
+	t.side, t.due = t.sideMessage, t.timedOut
+	t.stage, err = newStage(s.reply[t.id], areaSide, 0)
+	return err
+}
+
+// open makes the epoll and the doorbell.
+func (t *NetTile) open() (err error) {
+	if t.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return fmt.Errorf("httpsrv: epoll: %w", err)
+	}
+	if err := t.openBell(); err != nil {
+		return err
+	}
+	t.slot.pid.Store(uint64(os.Getpid()))
+	t.slot.runs.Add(1)
+	return nil
+}
+
+// openBell formats the doorbell, unless the predecessor's is the same one.
+func (t *NetTile) openBell() error {
+	m, err := t.srv.bellMem(t.id)
+	if err != nil {
+		return err
+	}
+	if t.bell, err = tile.BellJoin(m); err != nil || t.bell.Path() != t.opt.BellPath {
+		if err := tile.BellNew(m, t.opt.BellPath); err != nil {
+			return err
+		}
+		if t.bell, err = tile.BellJoin(m); err != nil {
+			return err
+		}
+	}
+	if t.bellFd, err = t.bell.Open(); err != nil {
+		return err
+	}
+	return t.watch(t.bellFd, unix.EPOLLIN|unix.EPOLLET, int32(t.bellFd), evBell)
+}
+
+// What an epoll event is about (Pad); a connection's is its generation, from 1 on.
+const (
+	evBell     = -1
+	evListener = -2
+)
+
+func (t *NetTile) watch(fd int, events uint32, about, what int32) error {
+	ev := unix.EpollEvent{Events: events, Fd: about, Pad: what}
+	if err := unix.EpollCtl(t.ep, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+		return fmt.Errorf("httpsrv: epoll: %w", err)
+	}
+	return nil
+}
+
+// abandon frees what a predecessor left. Generations go on.
+func (t *NetTile) abandon() {
+	for i := len(t.conns); i > 0; i-- {
+		c := &t.conns[i-1]
+		if c.state != stFree {
+			c.state = stFree
+			t.cnt.Cell(cntClosed0 + int(CloseTileLost)).Inc()
+		}
+		t.free = append(t.free, uint32(i-1))
+	}
+	t.cnt.Cell(cntConnsNow).Set(0)
+	t.cnt.Cell(cntWsNow).Set(0)
+	t.cnt.Cell(cntBlockedNow).Set(0)
+}
+
+// Release gives the role back: every connection is reset and the listeners made
+// by Listen are closed. Call Drain first to close clients properly.
+func (t *NetTile) Release() {
+	for i := range t.conns {
+		if t.conns[i].state != stFree && t.cnt != nil && t.local != nil {
+			t.reset(uint32(i), CloseShutdown)
+		}
+	}
+	for _, l := range t.listeners {
+		unix.Close(l.fd)
+	}
+	t.listeners = nil
+	for _, rd := range t.rd {
+		rd.unpin()
+	}
+	if t.bell != nil {
+		t.bell.Leave()
+	}
+	if t.ep >= 0 {
+		unix.Close(t.ep)
+		t.ep = -1
+	}
+	if t.lock != nil {
+		t.slot.pid.Store(0)
+		_ = t.lock.Unlock()
+		t.lock = nil
+	}
+}
+
+// Fd returns the epoll descriptor, which is readable when Poll has something to do.
+func (t *NetTile) Fd() int { return t.ep }
+
+// Stage returns the stage of the tile's reply ring, for callbacks: response
+// bodies and messages to single clients.
+func (t *NetTile) Stage() *Stage { return t.stage }
+
+// Listen makes a listening socket (ListenSocket) and serves it. It returns the
+// address, with the port that the kernel chose for port 0.
+func (t *NetTile) Listen(addr string) (string, error) {
+	fd, actual, err := ListenSocket(addr, t.opt.SndBuf)
+	if err != nil {
+		return "", err
+	}
+	return actual, t.ListenFd(fd)
+}
+
+// ListenFd serves a listening socket; the tile owns the descriptor from then on.
+func (t *NetTile) ListenFd(fd int) error {
+	t.listeners = append(t.listeners, listener{fd: fd, more: true})
+	return t.watch(fd, unix.EPOLLIN|unix.EPOLLET, int32(len(t.listeners)-1), evListener)
+}
+
+// Poll does what there is to do: messages to deliver, connections to accept,
+// bytes to read, deadlines. It does a bounded amount and returns how much that
+// was; with nothing to do it waits up to timeoutMs for something, woken by the
+// sockets and by producers (doorbell). now is shmem.Monotonic.
+func (t *NetTile) Poll(now int64, timeoutMs int) int {
+	t.now = now
+	work := t.deliver()
+	work += t.resume()
+	slept := false
+	if work > 0 {
+		timeoutMs = 0
+	}
+	if timeoutMs != 0 {
+		timeoutMs = t.wheel.wait(now, timeoutMs)
+		t.bell.Sleep()
+		if t.behind() {
+			t.bell.Awake()
+			timeoutMs = 0
+		} else {
+			slept = true
+		}
+	}
+	n, _ := shmem.EpollWait(t.ep, t.events[:], timeoutMs) // an error is EINTR: nothing yet
+	if slept {
+		t.bell.Awake()
+		t.now = shmem.Monotonic()
+		work += t.deliver()
+	}
+	for i := range t.events[:n] {
+		t.event(&t.events[i])
+	}
+	t.flush()
+	t.wheel.advance(t.now, t.due)
+	t.flush()
+	return work + n
+}
+
+func (t *NetTile) behind() bool {
+	for _, rd := range t.rd {
+		if rd.behind() {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *NetTile) event(ev *unix.EpollEvent) {
+	switch ev.Pad {
+	case evBell:
+		t.bell.Drain()
+		return
+	case evListener:
+		t.accept(&t.listeners[ev.Fd])
+		return
+	}
+	slot := uint32(ev.Fd)
+	c := &t.conns[slot]
+	if c.state == stFree || int32(c.gen.Load()) != ev.Pad {
+		return // closed earlier in this batch
+	}
+	if ev.Events&unix.EPOLLERR != 0 {
+		t.drop(slot, ClosePeerReset)
+		return
+	}
+	if ev.Events&unix.EPOLLOUT != 0 && c.flags&flBlocked != 0 {
+		c.flags &^= flBlocked
+		t.touch(slot)
+	}
+	if ev.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP) != 0 {
+		c.flags |= flPeerEOF
+	}
+	if ev.Events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP) != 0 {
+		t.receive(slot)
+	}
+}
+
+// touch has slot's bytes sent before Poll returns.
+func (t *NetTile) touch(slot uint32) {
+	if l := &t.local[slot]; !l.dirty {
+		l.dirty = true
+		t.dirty = append(t.dirty, slot)
+	}
+}
+
+func (t *NetTile) flush() {
+	for i := 0; i < len(t.dirty); i++ { // grows while it is walked
+		slot := t.dirty[i]
+		l := &t.local[slot]
+		if l.dirty = false; t.conns[slot].state != stFree {
+			t.send(slot)
+		}
+	}
+	t.dirty = t.dirty[:0]
+}
+
+// later has slot read from at the next Poll.
+func (t *NetTile) later(slot uint32) {
+	if l := &t.local[slot]; !l.again {
+		l.again = true
+		t.again = append(t.again, slot)
+	}
+}
+
+// resume goes on with what the last Poll left: readers whose turn was over,
+// those that awaited a buffer, listeners.
+func (t *NetTile) resume() (work int) {
+	if len(t.again) > 0 {
+		t.again, t.spare = t.spare[:0], t.again
+		for _, slot := range t.spare {
+			t.local[slot].again = false
+			if t.conns[slot].state != stFree {
+				work++
+				t.receive(slot)
+			}
+		}
+	}
+	if t.freed && len(t.waiters) > 0 {
+		t.freed = false
+		for n := len(t.waiters); n > 0; n-- {
+			slot := t.waiters[0]
+			copy(t.waiters, t.waiters[1:])
+			t.waiters = t.waiters[:len(t.waiters)-1]
+			if c := &t.conns[slot]; c.state != stFree && c.flags&flWaitBuf != 0 {
+				c.flags &^= flWaitBuf
+				work++
+				t.receive(slot)
+			}
+		}
+	}
+	for i := range t.listeners {
+		if l := &t.listeners[i]; l.more && t.now >= l.retryAt {
+			work += t.accept(l)
+		}
+	}
+	t.flush()
+	return work
+}
+
+// Conns returns how many connections there are in any state, and how many of
+// them stream.
+func (t *NetTile) Conns() (all, ws int) { return int(t.httpNow + t.wsNow), int(t.wsNow) }
+
+// StopListening closes the listeners: nobody new gets in.
+func (t *NetTile) StopListening() {
+	for _, l := range t.listeners {
+		unix.Close(l.fd)
+	}
+	t.listeners = t.listeners[:0]
+}
+
+// Drain stops listening and closes every client: WebSockets with code and text
+// (at most 123 bytes), after what has been published so far, the others after
+// their response. It returns at once; Conns tells when all are gone. within
+// bounds how long a client may take (and its answer to the close again).
+func (t *NetTile) Drain(code uint16, text string, why CloseReason, within time.Duration) {
+	t.draining = true
+	t.opt.CloseTimeout = within
+	t.StopListening()
+	t.deliver()
+	for i := range t.conns {
+		slot := uint32(i)
+		switch c := &t.conns[i]; c.state {
+		case stRequest:
+			t.drop(slot, why)
+		case stStream, stUpgrade:
+			stop := uint64(0)
+			if c.ring >= 0 {
+				stop = t.rd[c.ring].end
+			}
+			t.beginClose(slot, code, text, why, stop)
+		}
+	}
+	t.flush()
+}

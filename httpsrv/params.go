@@ -1,0 +1,176 @@
+package httpsrv
+
+import (
+	"fmt"
+
+	"github.com/tilewire/tilewire/tile"
+)
+
+// Params are the limits of a server. They fix its footprint. Zero fields with a
+// default named below take it.
+type Params struct {
+	// Per network tile.
+	MaxConnectionCnt   uint32 // connections that await a request or its answer; 1 to 65,536
+	MaxWsConnectionCnt uint32 // connections that stream; 0 to 1,048,576
+	MaxRequestLen      uint32 // bytes of a request, head and body; 64 to 1 GiB. One of this length is refused
+	MaxWsRecvFrameLen  uint32 // bytes of a client's message; MaxRequestLen to 1 GiB
+	MaxWsSendFrameCnt  uint64 // greatest lag in messages before a client is evicted; default: what the ring holds
+
+	// Per ring.
+	OutgoingBufferSz uint64 // broadcast area; a power of two, 8 B to 1 TiB
+	SideBufferSz     uint64 // area for messages to one client; a power of two; default OutgoingBufferSz/4, at least 4 KiB
+	RingDepth        uint64 // descriptors; a power of two, 4 to 2^32; default 65,536
+	ReplyBufferSz    uint64 // side area of each reply ring; a power of two; default 1 MiB, at least MaxWsRecvFrameLen
+	ReplyDepth       uint64 // descriptors of each reply ring; default 4,096
+
+	TileCnt uint32 // network tiles; 1 to 255
+	RingCnt uint32 // producers' rings; 1 to 1,024
+	AppCnt  uint32 // applications with a reply ring of their own; 0 to 64
+
+	// Pools of each tile, in buffers that are held only while bytes are unfinished.
+	HeadBufCnt uint32 // 1 KiB each: response heads, pongs, close frames; default MaxConnectionCnt + MaxWsConnectionCnt/8
+	RecvBufCnt uint32 // 16 KiB each: bytes received from WebSocket clients; default 64
+	MsgBufCnt  uint32 // MaxWsRecvFrameLen each: messages being received; default 32
+	PendingCnt uint32 // messages to one client that wait for their turn; default MaxWsConnectionCnt + 4,096
+
+	StaticSz uint64 // bytes for static bodies; default 256 KiB
+}
+
+const (
+	headBufSz = 1024
+	recvBufSz = 16 << 10
+	staticMax = 64 // static bodies
+)
+
+func isPow2(v uint64) bool { return v != 0 && v&(v-1) == 0 }
+
+// complete returns p with its defaults filled in, or what is out of range.
+func (p Params) complete() (Params, error) {
+	def := func(v *uint32, d uint32) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	def64 := func(v *uint64, d uint64) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	def64(&p.SideBufferSz, max(p.OutgoingBufferSz/4, 4096))
+	def64(&p.RingDepth, 65536)
+	def64(&p.ReplyDepth, 4096)
+	reply := uint64(1 << 20)
+	for reply < 2*uint64(p.MaxWsRecvFrameLen) {
+		reply <<= 1
+	}
+	def64(&p.ReplyBufferSz, reply)
+	def64(&p.MaxWsSendFrameCnt, p.RingDepth)
+	def(&p.HeadBufCnt, p.MaxConnectionCnt+p.MaxWsConnectionCnt/8+1)
+	def(&p.RecvBufCnt, 64)
+	def(&p.MsgBufCnt, 32)
+	def(&p.PendingCnt, p.MaxWsConnectionCnt+4096)
+	def64(&p.StaticSz, 256<<10)
+
+	type bound struct {
+		name      string
+		v, lo, hi uint64
+		pow2      bool
+	}
+	for _, b := range []bound{
+		{"MaxConnectionCnt", uint64(p.MaxConnectionCnt), 1, 1 << 16, false},
+		{"MaxWsConnectionCnt", uint64(p.MaxWsConnectionCnt), 0, 1 << 20, false},
+		{"MaxRequestLen", uint64(p.MaxRequestLen), 64, 1 << 30, false},
+		{"MaxWsRecvFrameLen", uint64(p.MaxWsRecvFrameLen), uint64(p.MaxRequestLen), 1 << 30, false},
+		{"MaxWsSendFrameCnt", p.MaxWsSendFrameCnt, 1, 1 << 32, false},
+		{"OutgoingBufferSz", p.OutgoingBufferSz, 8, 1 << 40, true},
+		{"SideBufferSz", p.SideBufferSz, 8, 1 << 40, true},
+		{"RingDepth", p.RingDepth, 4, 1 << 32, true},
+		{"ReplyBufferSz", p.ReplyBufferSz, 8, 1 << 40, true},
+		{"ReplyDepth", p.ReplyDepth, 4, 1 << 32, true},
+		{"TileCnt", uint64(p.TileCnt), 1, 255, false},
+		{"RingCnt", uint64(p.RingCnt), 1, 1024, false},
+		{"AppCnt", uint64(p.AppCnt), 0, 64, false},
+		{"HeadBufCnt", uint64(p.HeadBufCnt), 1, 1 << 22, false},
+		{"RecvBufCnt", uint64(p.RecvBufCnt), 1, 1 << 20, false},
+		{"MsgBufCnt", uint64(p.MsgBufCnt), 1, 1 << 20, false},
+		{"PendingCnt", uint64(p.PendingCnt), 1, 1 << 24, false},
+		{"StaticSz", p.StaticSz, 0, 1 << 30, false},
+	} {
+		if b.v < b.lo || b.v > b.hi {
+			return p, fmt.Errorf("%w: %s is %d, must be %d to %d", ErrParams, b.name, b.v, b.lo, b.hi)
+		}
+		if b.pow2 && !isPow2(b.v) {
+			return p, fmt.Errorf("%w: %s is %d, must be a power of two", ErrParams, b.name, b.v)
+		}
+	}
+	return p, nil
+}
+
+// layout tells where everything lies in a server's memory, from its start.
+//
+//	header | static bodies | rings | reply rings (tiles, then applications) | tiles
+//
+// and in a tile, from its start:
+//
+//	slot (role, bell, pins are in the rings) | counters | connections |
+//	pending entries | request, head, receive and message buffers
+type layout struct {
+	static          uint64
+	ring0, ringSz   uint64
+	reply0, replySz uint64
+	tile0, tileSz   uint64
+	total           uint64
+	ring, reply     ringParams
+	counters, conns uint64 // from here on relative to the tile
+	pending         uint64
+	req, head       uint64
+	recv, msg       uint64
+	connCnt         uint32
+	reqSz           uint64
+	msgSz           uint64
+}
+
+func (p Params) layout() (layout, error) {
+	var l layout
+	const page = 4096
+	l.ring = ringParams{depth: p.RingDepth, size: [areaCnt]uint64{p.OutgoingBufferSz, p.SideBufferSz}, tileCnt: p.TileCnt}
+	l.reply = ringParams{depth: p.ReplyDepth, size: [areaCnt]uint64{0, p.ReplyBufferSz}, tileCnt: p.TileCnt}
+	l.static = page
+	l.ring0 = l.static + roundUp(staticMax*staticEntrySz+p.StaticSz, page)
+	l.ringSz = roundUp(l.ring.footprint(), page)
+	l.reply0 = l.ring0 + uint64(p.RingCnt)*l.ringSz
+	l.replySz = roundUp(l.reply.footprint(), page)
+	l.tile0 = l.reply0 + uint64(p.TileCnt+p.AppCnt)*l.replySz
+
+	csz, err := tile.CountersFootprint(CounterNames())
+	if err != nil {
+		return l, err
+	}
+	l.connCnt = p.MaxConnectionCnt + p.MaxWsConnectionCnt
+	l.reqSz = roundUp(uint64(p.MaxRequestLen), 64)
+	l.msgSz = roundUp(uint64(p.MaxWsRecvFrameLen), 64)
+	l.counters = tileSlotSz
+	l.conns = roundUp(l.counters+csz, page)
+	l.pending = l.conns + uint64(l.connCnt)*connSz
+	l.req = roundUp(l.pending+uint64(p.PendingCnt)*pendingSz, page)
+	l.head = roundUp(l.req+uint64(p.MaxConnectionCnt)*l.reqSz, page)
+	l.recv = roundUp(l.head+uint64(p.HeadBufCnt)*headBufSz, page)
+	l.msg = l.recv + uint64(p.RecvBufCnt)*recvBufSz
+	l.tileSz = roundUp(l.msg+uint64(p.MsgBufCnt)*l.msgSz, page)
+	l.total = l.tile0 + uint64(p.TileCnt)*l.tileSz
+	return l, nil
+}
+
+// Align returns the alignment of a server's memory in bytes.
+func Align() uint64 { return 4096 }
+
+// Footprint returns the bytes of memory that a server with these limits needs,
+// a multiple of Align. ErrParams names what is out of range.
+func Footprint(p Params) (uint64, error) {
+	p, err := p.complete()
+	if err != nil {
+		return 0, err
+	}
+	l, err := p.layout()
+	return l.total, err
+}

@@ -1,0 +1,345 @@
+package httpsrv
+
+import (
+	"fmt"
+
+	"github.com/tilewire/tilewire/httpsrv/ws"
+	"github.com/tilewire/tilewire/shmem"
+)
+
+// Opcodes of data messages (RFC 6455 section 5.2).
+const (
+	OpText   = ws.OpText
+	OpBinary = ws.OpBinary
+)
+
+// Stage is the producer's role of one ring: it stages one message at a time in
+// the ring's memory and publishes it. Staged bytes are invisible to readers;
+// publishing costs the same whatever the number of clients. A Stage belongs to
+// one goroutine, allocates nothing after it was made (Printf may box its
+// arguments), and never waits longer than its bound.
+//
+// The first failure while staging is kept: what follows does nothing, and the
+// next send reports it and clears it.
+//
+// The payload lies behind room for its frame header, so that header and payload
+// are contiguous without a copy:
+//
+//	start        start+room            start+room+n
+//	|  room      |  payload, n bytes   |  free
+type Stage struct {
+	r     *ring
+	lock  *shmem.Lock
+	bells []tileBell
+	bound int64 // ns that a send in progress is waited for
+
+	seq   uint64          // last published message
+	end   [areaCnt]uint64 // where both areas end, as published
+	grant [areaCnt]uint64 // bytes below were reclaimed and verified against all pins
+	dead  []bool          // explore only: see ruleDeadNow
+
+	area  int    // area staged in
+	home  int    // area that staging begins in
+	room  uint64 // header room before the payload
+	room0 uint64 // header room that staging begins with; 0 for bodies
+	start uint64 // stream offset where the room begins
+	n     uint64 // payload bytes staged
+	err   error
+}
+
+// newStage takes the producer's view of r up where the last producer left it.
+// The caller holds the role.
+func newStage(r *ring, home int, boundNs int64) (*Stage, error) {
+	s := &Stage{r: r, home: home, bound: boundNs, room0: roomShort}
+	step(ptTakeover)
+	var m message
+	s.seq = r.hdr.head.Load()
+	if !r.read(s.seq, &m) {
+		return nil, fmt.Errorf("%w: descriptor of head %d holds %d", ErrCorrupt, s.seq, r.descs[s.seq&r.mask].seq.Load())
+	}
+	s.end = m.end
+	for a := range areaCnt {
+		// A limit is a request. What the last producer had been granted
+		// is not known, so everything is asked for again.
+		if !holds(ruleLimitIsNoGrant) {
+			s.grant[a] = r.hdr.limit[a].Load()
+		}
+	}
+	s.reset()
+	return s, nil
+}
+
+func (s *Stage) reset() {
+	s.area, s.room, s.n, s.err = s.home, s.room0, 0, nil
+	s.start = s.end[s.area]
+}
+
+// Len returns the number of payload bytes staged.
+func (s *Stage) Len() int { return int(s.n) }
+
+// Err returns the staging error that the next send will report, or nil.
+func (s *Stage) Err() error { return s.err }
+
+// Seq returns the sequence number of the last published message.
+func (s *Stage) Seq() Seq { return Seq(s.seq) }
+
+// Max returns the greatest payload that the ring takes, in bytes.
+func (s *Stage) Max() int {
+	n := s.r.size[s.home]
+	if n < roomShort {
+		return 0
+	}
+	if n -= roomShort; n > 65535 {
+		n = max(n+roomShort-roomLong, 65535)
+	}
+	return int(n)
+}
+
+// Unstage drops what is staged, and the staging error. Nobody is evicted by it.
+func (s *Stage) Unstage() { s.reset() }
+
+// Trunc shortens what is staged to n bytes; n beyond Len is an error at the next send.
+func (s *Stage) Trunc(n int) {
+	if n < 0 || uint64(n) > s.n {
+		s.fail(fmt.Errorf("%w: Trunc(%d) of %d staged bytes", ErrParams, n, s.n), stageErrOther)
+		return
+	}
+	s.n = uint64(n)
+}
+
+// Write appends p to the staged message. It returns the staging error, if any:
+// then nothing of p was staged. It implements io.Writer.
+func (s *Stage) Write(p []byte) (int, error) {
+	if !s.grow(uint64(len(p))) {
+		return 0, s.err
+	}
+	copy(s.free(), p)
+	s.n += uint64(len(p))
+	step(ptStaged)
+	return len(p), nil
+}
+
+// WriteString is Write for a string.
+func (s *Stage) WriteString(p string) (int, error) {
+	if !s.grow(uint64(len(p))) {
+		return 0, s.err
+	}
+	copy(s.free(), p)
+	s.n += uint64(len(p))
+	return len(p), nil
+}
+
+// Printf appends formatted text. The arguments may be boxed; the text is
+// written in place.
+func (s *Stage) Printf(format string, args ...any) {
+	if !s.grow(0) {
+		return
+	}
+	free := s.free()
+	out := fmt.Appendf(free[:0:len(free)], format, args...)
+	if len(out) <= len(free) {
+		// Appendf wrote in place. If it had outgrown free it would have
+		// moved to the heap, and free would be what it was.
+		s.n += uint64(len(out))
+		return
+	}
+	_, _ = s.Write(out)
+}
+
+// Append returns n bytes of the ring to write the next part of the message
+// into; Commit tells how many of them count. nil means a staging error. The
+// bytes are valid until the next call.
+func (s *Stage) Append(n int) []byte {
+	if n < 0 || !s.grow(uint64(n)) {
+		return nil
+	}
+	return s.free()[:n:n]
+}
+
+// Commit adds the first n bytes of what Append returned to the message.
+func (s *Stage) Commit(n int) {
+	if s.err != nil {
+		return
+	}
+	if n < 0 || n > len(s.free()) {
+		s.fail(fmt.Errorf("%w: Commit(%d), at most %d", ErrParams, n, len(s.free())), stageErrOther)
+		return
+	}
+	s.n += uint64(n)
+}
+
+// payload returns the staged bytes.
+func (s *Stage) payload() []byte {
+	at := s.r.phys(s.area, s.start) + s.room
+	return s.r.data[s.area][at : at+s.n]
+}
+
+// free returns the bytes behind the payload that are reclaimed and contiguous.
+func (s *Stage) free() []byte {
+	if s.start+s.room+s.n > s.granted(s.area) {
+		return nil
+	}
+	at := s.r.phys(s.area, s.start) + s.room + s.n
+	room := s.granted(s.area) - (s.start + s.room + s.n)
+	return s.r.data[s.area][at:min(at+room, s.r.size[s.area])]
+}
+
+// granted returns the stream offset up to which the area may be written.
+func (s *Stage) granted(area int) uint64 { return s.grant[area] + s.r.size[area] }
+
+func (s *Stage) fail(err error, kind int) {
+	s.err = err
+	c := &s.r.hdr.errTotal[kind]
+	c.Store(c.Load() + 1)
+}
+
+// grow makes place for more payload bytes behind the staged ones. A message
+// never splits: one that does not fit before the area's end moves to its start.
+func (s *Stage) grow(more uint64) bool {
+	if s.err != nil {
+		return false
+	}
+	end := s.start + s.room + s.n + more
+	if s.n+more <= 65535 && end <= s.granted(s.area) &&
+		s.r.phys(s.area, s.start)+(end-s.start) <= s.r.size[s.area] {
+		return true
+	}
+	return s.growSlow(more)
+}
+
+func (s *Stage) growSlow(more uint64) bool {
+	size, room := s.r.size[s.area], s.room
+	if room == roomShort && s.n+more > 65535 {
+		room = roomLong
+	}
+	need := room + s.n + more
+	if more > size || need > size {
+		s.fail(fmt.Errorf("%w: %d bytes and their header into %d", ErrTooLarge, s.n+more, size), stageErrTooLarge)
+		return false
+	}
+	start := s.start
+	if s.r.phys(s.area, start)+need > size {
+		start = (start | (size - 1)) + 1
+	}
+	if err := s.reclaim(s.area, start+need); err != nil {
+		s.fail(err, stageErrBusy)
+		return false
+	}
+	if start != s.start || room != s.room {
+		old := s.payload()
+		at := s.r.phys(s.area, start) + room
+		copy(s.r.data[s.area][at:], old)
+		s.start, s.room = start, room
+	}
+	return true
+}
+
+// reclaim makes the bytes of an area up to the stream offset to writable: it
+// raises the limit and waits for the sends that may be reading below it. On an
+// error nothing may be written and the limit stays raised: a limit is a
+// request, not a grant.
+func (s *Stage) reclaim(area int, to uint64) error {
+	if to <= s.granted(area) {
+		return nil
+	}
+	// A little more than needed, so that pins are read once in a while
+	// and not once a message; never what was published last.
+	x := to - s.r.size[area]
+	x = max(x, min(x+s.r.size[area]/64, s.end[area]))
+	return s.raise(area, x)
+}
+
+// raise raises the limit of an area to x and verifies all pins against it.
+func (s *Stage) raise(area int, x uint64) error {
+	limit := &s.r.hdr.limit[area]
+	if x <= s.grant[area] {
+		return nil
+	}
+	if !holds(ruleRaiseThenPins) {
+		if err := s.verify(area, x); err != nil {
+			return err
+		}
+	}
+	if limit.Load() < x {
+		limit.Store(x)
+	} else {
+		x = limit.Load() // of a producer before us, or of a wait that failed
+	}
+	step(ptLimitRaised)
+	if holds(ruleRaiseThenPins) {
+		if err := s.verify(area, x); err != nil {
+			if !holds(ruleFailedWait) {
+				s.grant[area] = x
+			}
+			return err
+		}
+	}
+	s.grant[area] = x
+	step(ptReclaimed)
+	return nil
+}
+
+// verify returns nil when no tile reads below x.
+func (s *Stage) verify(area int, x uint64) error {
+	if area == areaSide && !holds(ruleSidePins) {
+		return nil
+	}
+	for t, line := range s.r.pins {
+		pin := &line.pin[area]
+		if pin.Load() >= x {
+			step(ptPinRead)
+			continue
+		}
+		if err := s.waitPin(t, area, x); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// waitPin waits until tile t reads nothing below x, is dead, or the bound has
+// passed. Death is asked of the kernel each time and never remembered: the
+// slot may have a new tile that pins again.
+func (s *Stage) waitPin(t, area int, x uint64) error {
+	pin := &s.r.pins[t].pin[area]
+	if !holds(ruleWaitForPins) {
+		return nil
+	}
+	if !holds(ruleDeadNow) && s.dead != nil && s.dead[t] {
+		return nil
+	}
+	s.r.hdr.waits.Store(s.r.hdr.waits.Load() + 1)
+	begin := shmem.Monotonic()
+	for spin := 0; pin.Load() < x; spin++ {
+		step(ptPinWait)
+		if spin%64 == 0 {
+			if !s.r.roles[t].held() {
+				if !holds(ruleDeadNow) && s.dead != nil {
+					s.dead[t] = true
+				}
+				return nil
+			}
+			if pin.Load() < x && shmem.Monotonic()-begin >= s.bound {
+				return ErrBusy
+			}
+		}
+		spinWait(spin)
+	}
+	return nil
+}
+
+// Close releases the role; what is staged is dropped. The ring and what is
+// published stay, and another producer may go on.
+func (s *Stage) Close() error {
+	if s.lock == nil {
+		return ErrClosed
+	}
+	s.reset()
+	for i := range s.bells {
+		s.bells[i].leave()
+	}
+	s.r.hdr.pid.Store(0)
+	err := s.lock.Unlock()
+	s.lock = nil
+	return err
+}
