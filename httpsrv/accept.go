@@ -19,6 +19,10 @@ const (
 func (t *NetTile) accept(l *listener) (n int) {
 	l.more = true
 	for ; n < acceptBatch; n++ {
+		if l.fd < 0 { // StopListening
+			l.more = false
+			return n
+		}
 		fd, e := shmem.Accept(l.fd, &t.accepted)
 		switch e {
 		case 0:

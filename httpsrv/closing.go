@@ -143,7 +143,6 @@ func (t *NetTile) beginClose(slot uint32, code uint16, text string, why CloseRea
 	}
 	if c.state == stUpgrade {
 		c.ring = NoRing
-		t.streams(c)
 	}
 	t.list(slot, listNone)
 	c.ctlLen[ctlClose] = uint16(ws.PutClose(t.head.buf(c.headBuf)[ctlClose*ctlSlot:], code, text))
@@ -175,6 +174,8 @@ func (t *NetTile) linger(slot uint32, c *conn) {
 		t.drop(slot, c.reason)
 		return
 	}
+	t.putBuf(&t.recv, &c.recvBuf)
+	t.putBuf(&t.msg, &c.msgBuf)
 	t.setDeadline(slot, t.opt.CloseTimeout.Nanoseconds())
 	t.later(slot)
 }
@@ -211,6 +212,8 @@ func (t *NetTile) timedOut(slot uint32) {
 		t.drop(slot, c.reason)
 	case stUpgrade:
 		t.reset(slot, CloseTimeout)
+	case stStream:
+		t.holdsOn(slot, c)
 	}
 }
 
@@ -218,6 +221,15 @@ func (t *NetTile) timedOut(slot uint32) {
 func (t *NetTile) reset(slot uint32, why CloseReason) {
 	_ = unix.SetsockoptLinger(int(t.conns[slot].fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	t.drop(slot, why)
+}
+
+// lostReason is why a connection ends whose socket failed: one that was being
+// closed keeps the reason that it was closed for.
+func (c *conn) lostReason() CloseReason {
+	if c.state == stClosing || c.state == stLinger {
+		return c.reason
+	}
+	return ClosePeerReset
 }
 
 // drop closes the socket, then frees the slot.

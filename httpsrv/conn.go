@@ -66,6 +66,7 @@ const (
 	flWs                    // WsOpen was called, so that WsClose will be
 	flStreams               // counts against MaxWsConnectionCnt
 	flFailed                // the client broke the protocol: its close is not awaited
+	flRetry                 // blocked for want of memory: to be tried again without an event
 )
 
 // Where the bytes come from that a connection is sent (top 4 bits of txPos.at).

@@ -86,7 +86,7 @@ func (t *NetTile) pass(rd *reader, g *group) {
 		}
 		bytes += uint64(n)
 		to := rd.end
-		if e == 0 || e == unix.EAGAIN {
+		if e == 0 || e == unix.EAGAIN || e == unix.ENOBUFS || e == unix.ENOMEM {
 			t.short(slot, c, rd, p, cur, to, n, e)
 			continue
 		}
@@ -120,6 +120,7 @@ func (t *NetTile) block(slot uint32, c *conn, e unix.Errno) {
 		t.list(slot, listBlocked)
 	}
 	if e == unix.ENOBUFS || e == unix.ENOMEM { // no event will tell
+		c.flags |= flRetry
 		t.later(slot)
 	}
 }
@@ -258,6 +259,10 @@ func (t *NetTile) enqueue(slot uint32, ring int16, off uint64, n uint32, after u
 	i := t.pends.get()
 	if i == 0 {
 		t.cnt.Cell(cntBufWaits).Inc()
+		if c.state == stRespond { // its head must not go out without the body
+			t.reset(slot, CloseLimit)
+			return
+		}
 		t.evict(slot)
 		return
 	}

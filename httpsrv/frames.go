@@ -22,15 +22,22 @@ var faultReasons = map[ws.Fault]CloseReason{
 // unmasked while they are copied on, so that every step can be repeated.
 func (t *NetTile) readFrames(slot uint32, c *conn) {
 	if c.recvBuf != 0 && !t.parseFrames(slot, c) { // what was left for want of a buffer
+		t.rest(c)
 		return
 	}
 	for range receiveTurns {
 		if c.pendCnt > pausePending {
 			c.flags |= flMore
+			t.rest(c)
 			return
 		}
 		if c.recvBuf == 0 {
-			if c.recvBuf = t.recv.get(); c.recvBuf == 0 {
+			// The last one is for those in the middle of a message: they would
+			// else wait for those who wait for their message buffers.
+			if c.msgBuf != 0 || len(t.recv.free) > 1 || t.recv.cnt == 1 {
+				c.recvBuf = t.recv.get()
+			}
+			if c.recvBuf == 0 {
 				t.waitBuf(slot, c)
 				return
 			}
@@ -42,24 +49,28 @@ func (t *NetTile) readFrames(slot uint32, c *conn) {
 		space := t.recv.buf(c.recvBuf)[rx.end-rx.base:]
 		n, stop := t.read(slot, space)
 		if stop {
-			if c.state != stFree && rx.done == rx.end {
-				t.putBuf(&t.recv, &c.recvBuf)
-			}
+			t.rest(c)
 			return
 		}
 		rx.end += uint64(n)
 		if !t.parseFrames(slot, c) {
+			t.rest(c)
 			return
 		}
 		if n < len(space) && c.flags&flPeerEOF == 0 {
 			// The socket is empty: the next byte brings an event.
-			if rx := c.rxNow(); rx.done == rx.end {
-				t.putBuf(&t.recv, &c.recvBuf)
-			}
+			t.rest(c)
 			return
 		}
 	}
 	t.later(slot)
+}
+
+// rest gives the receive buffer back unless something in it waits to be parsed.
+func (t *NetTile) rest(c *conn) {
+	if rx := c.rxNow(); rx.done == rx.end {
+		t.putBuf(&t.recv, &c.recvBuf)
+	}
 }
 
 // parseFrames takes the received bytes apart. false: the connection is gone,
@@ -73,7 +84,7 @@ func (t *NetTile) parseFrames(slot uint32, c *conn) bool {
 		rx := *c.rxNow()
 		raw := t.recv.buf(c.recvBuf)[rx.done-rx.base : rx.end-rx.base]
 		if c.flags&(flPeerClose|flFailed) != 0 { // nothing counts any more
-			rx.done = rx.end
+			rx.done, rx.base = rx.end, rx.end
 			c.rxCommit(&rx)
 			return true
 		}
@@ -203,6 +214,7 @@ func (t *NetTile) received(slot uint32, c *conn, rx *rxPos) bool {
 	rx.msgOp, rx.msgLen, rx.utf8 = 0, 0, 0
 	c.rxCommit(rx)
 	t.putBuf(&t.msg, &c.msgBuf)
+	c.deadline = 0 // a whole message: the next one has its own time
 	if c.pendCnt > pausePending {
 		c.flags |= flMore
 		return false // its replies first

@@ -115,7 +115,7 @@ func (t *NetTile) respond(slot uint32, c *conn, r *Response, headOnly bool) {
 	}
 	b, ok := h1.AppendHead(t.head.buf(c.headBuf)[:0:headBufSz], &rh)
 	if !ok || n > 1<<31 || r.StaticBody.off+r.StaticBody.len > uint64(len(t.static)) {
-		t.refuse(slot, 500, CloseInternal)
+		t.refuseAs(slot, 500, CloseInternal, h1.Served, headOnly)
 		return
 	}
 	t.begin(slot, c, len(b), CloseOK)
@@ -130,20 +130,24 @@ func (t *NetTile) respond(slot uint32, c *conn, r *Response, headOnly bool) {
 
 // refuse answers with an error of the server's own, and why.
 func (t *NetTile) refuse(slot uint32, status int, why CloseReason) {
+	t.refuseAs(slot, status, why, h1.Served, false)
+}
+
+// refuseAs is refuse with the methods that a 405 or 501 names, and without a
+// body in answer to HEAD.
+func (t *NetTile) refuseAs(slot uint32, status int, why CloseReason, allow h1.MethodSet, headOnly bool) {
 	c := &t.conns[slot]
 	if !t.headBuf(slot, c) {
 		return
 	}
 	r := h1.RespHead{Status: status, Date: t.today(), WsVersion: status == 426}
 	switch {
-	case status == 405 && why == CloseUnknownMethod || status == 501:
-		r.Allow = h1.Served
-	case status == 405:
-		r.Allow = h1.Methods(MethodGet)
+	case status == 405 || status == 501:
+		r.Allow = allow
 	case status == 503:
 		r.RetryAfter = 1
 	}
-	b, ok := h1.AppendError(t.head.buf(c.headBuf)[:0:headBufSz], &r, false)
+	b, ok := h1.AppendError(t.head.buf(c.headBuf)[:0:headBufSz], &r, headOnly)
 	if !ok {
 		t.reset(slot, CloseInternal)
 		return
@@ -182,7 +186,7 @@ func (t *NetTile) responded(slot uint32, c *conn) {
 // upgrade answers the opening handshake (RFC 6455 section 4.2).
 func (t *NetTile) upgrade(slot uint32, c *conn, h *h1.Head, raw []byte, r *Response) {
 	if v := h1.CheckUpgrade(h); v.Failed() {
-		t.refuse(slot, int(v.Status), parseReasons[v.Reason])
+		t.refuseAs(slot, int(v.Status), parseReasons[v.Reason], h1.Methods(MethodGet), h.Method == MethodHead)
 		return
 	}
 	switch {
@@ -208,6 +212,7 @@ func (t *NetTile) upgrade(slot uint32, c *conn, h *h1.Head, raw []byte, r *Respo
 		return
 	}
 	t.begin(slot, c, len(b), CloseOK)
+	t.streams(c)
 	c.state, c.ring, c.history = stUpgrade, int16(r.Ring), r.History
 	end := c.rxNow().end
 	c.rxCommit(&rxPos{base: end, end: end, done: end})
@@ -217,7 +222,6 @@ func (t *NetTile) upgrade(slot uint32, c *conn, h *h1.Head, raw []byte, r *Respo
 // published now, or from the history it asked for.
 func (t *NetTile) upgraded(slot uint32, c *conn) {
 	t.cnt.Cell(cntUpgrades).Inc()
-	t.streams(c)
 	c.state = stStream
 	c.slow &^= slowState
 	c.deadline = 0

@@ -81,6 +81,7 @@ type local struct {
 	list  uint8 // listNone, ...
 	dirty bool
 	again bool
+	waits bool   // in waiters, maybe for the slot's connection before
 	at    uint32 // in the list
 	done  uint64 // broadcasts of its ring delivered when it was last caught up
 }
@@ -260,9 +261,7 @@ func (t *NetTile) Release() {
 			t.reset(uint32(i), CloseShutdown)
 		}
 	}
-	for _, l := range t.listeners {
-		unix.Close(l.fd)
-	}
+	t.StopListening()
 	t.listeners = nil
 	for _, rd := range t.rd {
 		rd.unpin()
@@ -317,7 +316,7 @@ func (t *NetTile) Poll(now int64, timeoutMs int) int {
 		timeoutMs = 0
 	}
 	if timeoutMs != 0 {
-		timeoutMs = t.wheel.wait(now, timeoutMs)
+		timeoutMs = t.retryIn(t.wheel.wait(now, timeoutMs))
 		t.bell.Sleep()
 		if t.behind() {
 			t.bell.Awake()
@@ -339,6 +338,18 @@ func (t *NetTile) Poll(now int64, timeoutMs int) int {
 	t.wheel.advance(t.now, t.due)
 	t.flush()
 	return work + n
+}
+
+// retryIn shortens a wait to the time at which a listener that met a shortage is tried again.
+func (t *NetTile) retryIn(timeoutMs int) int {
+	for i := range t.listeners {
+		if l := &t.listeners[i]; l.more {
+			if ms := int(max(l.retryAt-t.now, 0)/1e6) + 1; timeoutMs < 0 || ms < timeoutMs {
+				timeoutMs = ms
+			}
+		}
+	}
+	return timeoutMs
 }
 
 func (t *NetTile) behind() bool {
@@ -365,7 +376,7 @@ func (t *NetTile) event(ev *unix.EpollEvent) {
 		return // closed earlier in this batch
 	}
 	if ev.Events&unix.EPOLLERR != 0 {
-		t.drop(slot, ClosePeerReset)
+		t.drop(slot, c.lostReason())
 		return
 	}
 	if ev.Events&unix.EPOLLOUT != 0 && c.flags&flBlocked != 0 {
@@ -414,7 +425,12 @@ func (t *NetTile) resume() (work int) {
 		t.again, t.spare = t.spare[:0], t.again
 		for _, slot := range t.spare {
 			t.local[slot].again = false
-			if t.conns[slot].state != stFree {
+			c := &t.conns[slot]
+			if c.flags&flRetry != 0 {
+				c.flags &^= flRetry | flBlocked
+				t.touch(slot)
+			}
+			if c.state != stFree {
 				work++
 				t.receive(slot)
 			}
@@ -426,6 +442,7 @@ func (t *NetTile) resume() (work int) {
 			slot := t.waiters[0]
 			copy(t.waiters, t.waiters[1:])
 			t.waiters = t.waiters[:len(t.waiters)-1]
+			t.local[slot].waits = false
 			if c := &t.conns[slot]; c.state != stFree && c.flags&flWaitBuf != 0 {
 				c.flags &^= flWaitBuf
 				work++
@@ -448,10 +465,12 @@ func (t *NetTile) Conns() (all, ws int) { return int(t.httpNow + t.wsNow), int(t
 
 // StopListening closes the listeners: nobody new gets in.
 func (t *NetTile) StopListening() {
-	for _, l := range t.listeners {
-		unix.Close(l.fd)
+	for i := range t.listeners { // maybe from a callback of accept
+		if l := &t.listeners[i]; l.fd >= 0 {
+			unix.Close(l.fd)
+			*l = listener{fd: -1}
+		}
 	}
-	t.listeners = t.listeners[:0]
 }
 
 // Drain stops listening and closes every client: WebSockets with code and text

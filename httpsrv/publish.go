@@ -2,7 +2,8 @@ package httpsrv
 
 import (
 	"fmt"
-	"runtime"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/tilewire/tilewire/httpsrv/ws"
 	"github.com/tilewire/tilewire/shmem"
@@ -193,9 +194,9 @@ func (s *Stage) reuse(seq uint64) error {
 }
 
 // spinWait passes the time between two looks at a word that another process
-// is about to change.
+// is about to change; that process may need this CPU for it.
 func spinWait(i int) {
 	if i%16 == 15 {
-		runtime.Gosched()
+		_, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
 	}
 }

@@ -203,7 +203,9 @@ func (rd *reader) boundary(cursor uint64) (uint64, bool) {
 	case m.area != areaBroadcast:
 		return 0, false // the frame's own descriptor is gone
 	case m.off >= cursor:
-		return cursor, true // where a frame begins, or in the gap before it
+		// Where a frame begins, or in the gap before it; or within a frame
+		// whose descriptor was reused, which had raised the limit above it.
+		return cursor, cursor >= rd.r.hdr.limit[areaBroadcast].Load() || !holds(ruleBoundaryLimit)
 	}
 	return m.end[areaBroadcast], true
 }

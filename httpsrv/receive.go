@@ -25,6 +25,7 @@ func (t *NetTile) receive(slot uint32) {
 		t.readRequest(slot, c)
 	case stStream, stClosing:
 		t.readFrames(slot, c)
+		t.boundHold(slot, c)
 	case stLinger:
 		t.discard(slot, c)
 	default: // a response is being sent: its end has the socket looked at again
@@ -46,7 +47,7 @@ func (t *NetTile) read(slot uint32, p []byte) (n int, stop bool) {
 		t.later(slot)
 		return 0, true
 	case e != 0:
-		t.drop(slot, ClosePeerReset)
+		t.drop(slot, t.conns[slot].lostReason())
 		return 0, true
 	}
 	t.ended(slot)
@@ -61,6 +62,11 @@ func (t *NetTile) ended(slot uint32) {
 		t.drop(slot, CloseExpectedEOF)
 	case stStream:
 		t.drop(slot, CloseExpectedEOF) // without a close frame
+	case stClosing:
+		if c.flags&(flPeerClose|flFailed) != 0 && c.flags&flSentClose == 0 {
+			return // only its side: our close frame is still to be sent
+		}
+		t.drop(slot, c.reason)
 	default:
 		t.drop(slot, c.reason)
 	}
@@ -77,9 +83,47 @@ func (t *NetTile) discard(slot uint32, c *conn) {
 	t.later(slot)
 }
 
+// boundHold sets the time within which a stream must finish what it holds
+// buffers for, once there are others who wait for one (timedOut).
+func (t *NetTile) boundHold(slot uint32, c *conn) {
+	if c.state != stStream {
+		return
+	}
+	switch holds := c.recvBuf|c.msgBuf != 0; {
+	case holds && c.deadline == 0:
+		t.setDeadline(slot, t.opt.RequestTimeout.Nanoseconds())
+	case !holds && c.deadline != 0:
+		c.deadline = 0
+		t.wheel.remove(slot)
+	}
+}
+
+// holdsOn is reached when a stream has held buffers for that long. While nobody
+// waits for one it may; else it is closed, and its buffers go to the others.
+func (t *NetTile) holdsOn(slot uint32, c *conn) {
+	if len(t.waiters) == 0 {
+		t.setDeadline(slot, t.opt.RequestTimeout.Nanoseconds())
+		return
+	}
+	why := CloseTimeout
+	if c.pendCnt > pausePending { // it was not read from because it does not read
+		why = CloseWsClientTooSlow
+	}
+	c.flags |= flFailed
+	rx := *c.rxNow()
+	rx.done = rx.end
+	c.rxCommit(&rx)
+	t.putBuf(&t.recv, &c.recvBuf)
+	t.putBuf(&t.msg, &c.msgBuf)
+	t.closeSoon(slot, why.code(), why.String(), why)
+}
+
 // waitBuf leaves a connection unread until a pool has a buffer again.
 func (t *NetTile) waitBuf(slot uint32, c *conn) {
 	t.cnt.Cell(cntBufWaits).Inc()
 	c.flags |= flWaitBuf
-	t.waiters = append(t.waiters, slot)
+	if l := &t.local[slot]; !l.waits {
+		l.waits = true
+		t.waiters = append(t.waiters, slot)
+	}
 }

@@ -243,9 +243,8 @@ func (r *ring) read(seq uint64, m *message) bool {
 	if d.seq.Load() != seq {
 		return false
 	}
-	m.seq, m.off = seq, d.off
 	step(ptDescRead)
-	m.end, m.time = d.end, d.time
+	m.seq, m.off, m.end, m.time = seq, d.off, d.end, d.time
 	m.dest, m.len, m.op, m.area = d.dest, d.len, d.op, d.area
 	if holds(ruleCopyThenCheck) && d.seq.Load() != seq {
 		return false

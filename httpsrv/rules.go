@@ -17,7 +17,7 @@ const (
 	ptSending                      // a tile is in the middle of a send
 	ptUnpinned                     // a tile holds no pin
 	ptLookup                       // a joiner has read head, and has not looked its position up yet
-	ptDescRead                     // a reader has found a descriptor's number good, and copied a part of it
+	ptDescRead                     // a reader has found a descriptor's number good, and has not copied it yet
 	ptTakeover                     // a role has been taken, and nothing of it touched yet
 )
 
@@ -38,5 +38,7 @@ const (
 	ruleSideLimit                         // the limit of the side area is not checked before a send
 	ruleCopyThenCheck                     // a descriptor's sequence number is not checked after the copy
 	ruleUnpublishedHidden                 // head moves before the descriptor is written
+	ruleHeadStays                         // the limit passes what is published
+	ruleBoundaryLimit                     // a frame boundary is believed without a look at the limit
 	ruleCount
 )

@@ -17,7 +17,10 @@ func (t *NetTile) send(slot uint32) {
 		var more bool
 		switch p.src() {
 		case srcRing:
-			more = t.sendRing(slot, c, p) || t.nextSource(c, p) || t.settle(slot, c)
+			more = t.sendRing(slot, c, p)
+			if !more && c.state != stFree && c.flags&flBlocked == 0 { // stands where the ring's turn ends
+				more = t.nextSource(c, p) || t.settle(slot, c)
+			}
 		case srcCtl:
 			more = t.sendCtl(slot, c, p)
 		case srcPend:
@@ -57,7 +60,7 @@ func (t *NetTile) give(slot uint32, c *conn, rd *reader) (n int, all bool) {
 
 func (t *NetTile) sendFailed(slot uint32, e unix.Errno) {
 	t.cnt.Cell(cntSendErr).Inc()
-	t.drop(slot, ClosePeerReset)
+	t.drop(slot, t.conns[slot].lostReason())
 }
 
 // ringTo returns how far the ring's bytes may go before something else's turn.
@@ -251,8 +254,12 @@ func (t *NetTile) lostPend(slot uint32, mid bool) {
 		t.reset(slot, why)
 		return
 	}
-	p := c.pos()
-	c.commit(txPos{p.pos, at(srcRing, c.cursor)})
+	for c.pendHead != 0 {
+		t.popPend(c)
+	}
+	c.pendPos = c.pendEnd
+	c.slow &^= slowPend
+	c.commit(txPos{c.pos().pos, at(srcRing, c.cursor)})
 	t.evict(slot)
 }
 
@@ -267,6 +274,10 @@ func (t *NetTile) settle(slot uint32, c *conn) bool {
 		return c.state == stStream
 	case stClosing:
 		t.closeSent(slot, c)
+		if c.flags&flMore != 0 && c.state == stClosing { // reading was paused: the peer's close may be there
+			c.flags &^= flMore
+			t.later(slot)
+		}
 	case stStream:
 		if c.headBuf != 0 && c.ctlLen == [ctlSlots]uint16{} {
 			t.putBuf(&t.head, &c.headBuf)

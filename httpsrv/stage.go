@@ -31,20 +31,23 @@ type Stage struct {
 	r     *ring
 	lock  *shmem.Lock
 	bells []tileBell
-	bound int64 // ns that a send in progress is waited for
+	bound int64 // ns that sends in progress are waited for, for one message
 
 	seq   uint64          // last published message
 	end   [areaCnt]uint64 // where both areas end, as published
 	grant [areaCnt]uint64 // bytes below were reclaimed and verified against all pins
 	dead  []bool          // explore only: see ruleDeadNow
 
-	area  int    // area staged in
-	home  int    // area that staging begins in
-	room  uint64 // header room before the payload
-	room0 uint64 // header room that staging begins with; 0 for bodies
-	start uint64 // stream offset where the room begins
-	n     uint64 // payload bytes staged
-	err   error
+	area   int    // area staged in
+	home   int    // area that staging begins in
+	room   uint64 // header room before the payload
+	room0  uint64 // header room that staging begins with; 0 for bodies
+	start  uint64 // stream offset where the room begins
+	waited int64  // ns of bound used up
+	n      uint64 // payload bytes staged
+	err    error
+
+	closed error // ErrClosed once the role was given back: nothing is staged any more
 }
 
 // newStage takes the producer's view of r up where the last producer left it.
@@ -70,8 +73,11 @@ func newStage(r *ring, home int, boundNs int64) (*Stage, error) {
 }
 
 func (s *Stage) reset() {
-	s.area, s.room, s.n, s.err = s.home, s.room0, 0, nil
-	s.start = s.end[s.area]
+	s.area, s.room, s.n, s.err = s.home, s.room0, 0, s.closed
+	s.start, s.waited = s.end[s.area], 0
+	for a := range areaCnt { // what a dropped message was granted beyond the head
+		s.grant[a] = min(s.grant[a], s.end[a])
+	}
 }
 
 // Len returns the number of payload bytes staged.
@@ -100,6 +106,9 @@ func (s *Stage) Unstage() { s.reset() }
 
 // Trunc shortens what is staged to n bytes; n beyond Len is an error at the next send.
 func (s *Stage) Trunc(n int) {
+	if s.err != nil {
+		return
+	}
 	if n < 0 || uint64(n) > s.n {
 		s.fail(fmt.Errorf("%w: Trunc(%d) of %d staged bytes", ErrParams, n, s.n), stageErrOther)
 		return
@@ -226,9 +235,10 @@ func (s *Stage) growSlow(more uint64) bool {
 		return false
 	}
 	if start != s.start || room != s.room {
-		old := s.payload()
-		at := s.r.phys(s.area, start) + room
-		copy(s.r.data[s.area][at:], old)
+		if s.n > 0 { // without payload the room may reach over the area's end
+			at := s.r.phys(s.area, start) + room
+			copy(s.r.data[s.area][at:], s.payload())
+		}
 		s.start, s.room = start, room
 	}
 	return true
@@ -250,10 +260,18 @@ func (s *Stage) reclaim(area int, to uint64) error {
 }
 
 // raise raises the limit of an area to x and verifies all pins against it.
+//
+// The limit never passes what is published, where the clients stand that have
+// got everything: nobody reads beyond that, so it is granted along, until the
+// message is published or dropped.
 func (s *Stage) raise(area int, x uint64) error {
 	limit := &s.r.hdr.limit[area]
 	if x <= s.grant[area] {
 		return nil
+	}
+	beyond := x
+	if holds(ruleHeadStays) {
+		x = min(x, s.end[area])
 	}
 	if !holds(ruleRaiseThenPins) {
 		if err := s.verify(area, x); err != nil {
@@ -274,7 +292,7 @@ func (s *Stage) raise(area int, x uint64) error {
 			return err
 		}
 	}
-	s.grant[area] = x
+	s.grant[area] = max(x, beyond)
 	step(ptReclaimed)
 	return nil
 }
@@ -309,7 +327,7 @@ func (s *Stage) waitPin(t, area int, x uint64) error {
 		return nil
 	}
 	s.r.hdr.waits.Store(s.r.hdr.waits.Load() + 1)
-	begin := shmem.Monotonic()
+	begin := shmem.Monotonic() - s.waited
 	for spin := 0; pin.Load() < x; spin++ {
 		step(ptPinWait)
 		if spin%64 == 0 {
@@ -325,15 +343,18 @@ func (s *Stage) waitPin(t, area int, x uint64) error {
 		}
 		spinWait(spin)
 	}
+	s.waited = shmem.Monotonic() - begin
 	return nil
 }
 
 // Close releases the role; what is staged is dropped. The ring and what is
-// published stay, and another producer may go on.
+// published stay, and another producer may go on. What is staged afterwards is
+// ErrClosed at the send.
 func (s *Stage) Close() error {
 	if s.lock == nil {
 		return ErrClosed
 	}
+	s.closed = ErrClosed
 	s.reset()
 	for i := range s.bells {
 		s.bells[i].leave()

@@ -73,14 +73,15 @@ func (w *wheel) advance(now int64, due func(slot uint32)) {
 	}
 }
 
-// wait returns the ms until the next bucket that holds anything, at most maxMs.
+// wait returns the ms until the next bucket that holds anything, at most maxMs
+// unless that is negative.
 func (w *wheel) wait(now int64, maxMs int) int {
 	if w.set == 0 {
 		return maxMs
 	}
 	for i := int64(1); i < wheelSz; i++ {
 		ms := int(((w.tick+i)*wheelTick-now)/1e6) + 1
-		if ms >= maxMs {
+		if maxMs >= 0 && ms >= maxMs {
 			return maxMs
 		}
 		if w.head[(w.tick+i)%wheelSz] != 0 {

@@ -52,6 +52,12 @@ func (v *Iovs) Add(p []byte) bool {
 // Len returns the number of pieces.
 func (v *Iovs) Len() int { return v.n }
 
+// Piece returns the i-th piece, 0 <= i < Len.
+func (v *Iovs) Piece(i int) []byte {
+	p := &v.v[:v.n][i]
+	return unsafe.Slice(p.Base, p.Len)
+}
+
 // Bytes returns the sum of the pieces' lengths.
 func (v *Iovs) Bytes() int { return v.b }
 

@@ -1,5 +1,7 @@
 package swarm
 
+import "fmt"
+
 // Role says how a client behaves.
 type Role uint8
 
@@ -27,6 +29,17 @@ func (r Role) String() string {
 
 // MarshalText gives the name, for JSON.
 func (r Role) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText takes what MarshalText gave; ErrOptions for any other name.
+func (r *Role) UnmarshalText(p []byte) error {
+	for k := Healthy; k <= Idle; k++ {
+		if k.String() == string(p) {
+			*r = k
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: role %q", ErrOptions, p)
+}
 
 // roles spreads the roles evenly over the order of dialling, so that a server which goes through
 // its clients in that order meets idle and stalled ones everywhere.

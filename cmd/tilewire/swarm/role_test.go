@@ -1,6 +1,11 @@
 package swarm
 
-import "testing"
+import (
+	"encoding/json"
+	"errors"
+	"reflect"
+	"testing"
+)
 
 func TestRoles(t *testing.T) {
 	for _, o := range []Options{
@@ -18,5 +23,22 @@ func TestRoles(t *testing.T) {
 	}
 	if Role(9).String() != "unknown" || Slow.String() != "slow" {
 		t.Error("names")
+	}
+}
+
+// TestReportJSON brings a report through JSON, as a process that runs a swarm of its own hands it on.
+func TestReportJSON(t *testing.T) {
+	a := Report{Clients: 3, EndGroups: []EndGroup{{Slow, EndClosed, 4001, "lagged", 2}}, Faults: Faults{Gaps: 1, First: []string{"x"}}}
+	p, err := json.Marshal(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b Report
+	if err := json.Unmarshal(p, &b); err != nil || !reflect.DeepEqual(a, b) {
+		t.Fatalf("%v\n%+v\n%+v", err, a, b)
+	}
+	var r Role
+	if err := r.UnmarshalText([]byte("lazy")); !errors.Is(err, ErrOptions) {
+		t.Fatal(err)
 	}
 }

@@ -1,0 +1,5 @@
+//go:build !race
+
+package httpsrv
+
+const rigRace = false

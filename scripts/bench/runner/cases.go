@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"path"
+	"strings"
+)
+
+// metric is the figure that a case is about.
+type metric string
+
+const (
+	perSecond  metric = "deliveries/s"     // more is better
+	cpuPerM    metric = "CPU s/M"          // CPU seconds of the server per million deliveries
+	latencyP50 metric = "p50 µs"           // publish to receive; p99 stands beside it
+	memPerConn metric = "bytes/connection" // resident set
+)
+
+// bench is one case.
+type bench struct {
+	name    string
+	metric  metric
+	clients int
+	size    int
+	window  int     // 0: open loop
+	rate    float64 // messages per second; 0: as credits allow
+	half    string  // the rate is half of what this case reached, per server
+	ramp    bool    // raise the rate until p99 passes 50 ms or something is lost
+	idle    int
+	slow    int
+	bare    bool // connect only
+}
+
+// cases returns all cases of the benchmark.
+func cases() []bench {
+	var all []bench
+	for _, clients := range []int{100, 1000, 5000} {
+		for _, size := range []int{128, 1024} {
+			for _, window := range []int{32, 128} {
+				all = append(all, bench{name: throughput(clients, size, window), metric: perSecond, clients: clients, size: size, window: window})
+			}
+		}
+	}
+	return append(all,
+		bench{name: "cpu/1000x256@100", metric: cpuPerM, clients: 1000, size: 256, rate: 100},
+		bench{name: "latency/100x256@200", metric: latencyP50, clients: 100, size: 256, rate: 200},
+		bench{name: "latency/1000x128@half", metric: latencyP50, clients: 1000, size: 128, half: throughput(1000, 128, 32)},
+		bench{name: "memory/5000", metric: memPerConn, clients: 5000, size: 128, bare: true},
+		bench{name: "idle/100x128/w32+10000", metric: perSecond, clients: 100, size: 128, window: 32, idle: 10000},
+		bench{name: "slow/1000x128/w32+1%", metric: perSecond, clients: 1000, size: 128, window: 32, slow: 10},
+		bench{name: "open/1000x128", metric: perSecond, clients: 1000, size: 128, ramp: true},
+	)
+}
+
+func throughput(clients, size, window int) string {
+	return fmt.Sprintf("throughput/%dx%d/w%d", clients, size, window)
+}
+
+// pick returns the cases whose name matches one of the comma separated patterns (path.Match; a pattern
+// without a slash stands for the whole group); empty: all.
+func pick(patterns string) ([]bench, error) {
+	if patterns == "" {
+		return cases(), nil
+	}
+	var chosen []bench
+	for _, p := range strings.Split(patterns, ",") {
+		found := false
+		for _, c := range cases() {
+			ok, err := path.Match(p, c.name)
+			if err != nil {
+				return nil, fmt.Errorf("case pattern %q: %w", p, err)
+			}
+			if group, _, _ := strings.Cut(c.name, "/"); ok || p == group {
+				chosen, found = append(chosen, c), true
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("no case matches %q", p)
+		}
+	}
+	return chosen, nil
+}
