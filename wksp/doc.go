@@ -33,7 +33,7 @@
 //
 //	header constants, magic   New (magic last), Delete (magic first)
 //	everything else           the owner
-//	data                      whoever holds the allocation; never this package
+//	data                      whoever holds the allocation; of this package only Restore
 //
 // Reading (Lookup, Names, Tag, TagQuery, Laddr, Usage, Owner) takes no lock, works on a read-only join and on
 // what a crash left, and never waits: a row is read between two loads of its tag and of its generation, and a
@@ -43,6 +43,7 @@
 //
 // Alloc, Free, NewNamed, Lookup, Laddr: logarithmic in the number of partitions, plus the system calls of the
 // owner lock for those that change something. Names, TagQuery, TagFree, Usage, Verify, Rebuild, Reset: linear.
+// Checkpt and Restore: linear in the bytes allocated; Restore reads its file twice.
 //
 // # Limits
 //
@@ -52,5 +53,14 @@
 // is checked before its use. A process that writes anywhere in the region can of course destroy what is in it;
 // Verify finds that, Rebuild mends all but overlapping or impossible tagged ranges, which it refuses to guess.
 // An allocation whose owner died after the tag was set and before it learned the gaddr is found by TagQuery.
-// The layout leaves room for checkpoint and restore (header, 256 bytes; each row, 8 and 16 bytes).
+//
+// # Checkpoints
+//
+// Checkpt writes what is allocated to a file, Restore puts it back at the same gaddrs, in the same workspace or in
+// another that has room there. Both go through the mapping, since files of hugetlbfs cannot be written. The file has a
+// format of its own (ckptfile.go) with a checksum for each MiB, holds no more than the bytes that were asked for, and
+// is believed only after all of it was verified. A restore that dies leaves an empty workspace, never half of two.
+//
+// Later, with room left in the layout (header, 256 bytes; each row, 8 and 16 bytes) and in the file's header: reading
+// older layouts, and checkpoints that change the geometry.
 package wksp

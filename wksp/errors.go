@@ -35,6 +35,12 @@ var (
 	ErrDirty = errors.New("wksp: an operation was left unfinished")
 	// ErrBusy: another owner held the lock for as long as the caller was ready to wait.
 	ErrBusy = errors.New("wksp: busy")
+	// ErrNotCheckpt: a file is no checkpoint of a workspace, or is none that one can be written to.
+	ErrNotCheckpt = errors.New("wksp: not a checkpoint")
+	// ErrCheckpt: a checkpoint is truncated, altered, or contradicts itself; the text says where.
+	ErrCheckpt = errors.New("wksp: bad checkpoint")
+	// ErrGeometry: what a checkpoint holds does not fit into this workspace at the gaddrs it had.
+	ErrGeometry = errors.New("wksp: checkpoint does not fit")
 	// ErrReadOnly: an operation that changes something was called on a read-only join.
 	ErrReadOnly = errors.New("wksp: joined read-only")
 	// ErrLeft: the join was left, or the workspace was deleted or formatted anew under it.

@@ -56,12 +56,19 @@ func (w *Wksp) TagFree(tags ...uint64) (n int, err error) {
 // what Rebuild refuses, since no tagged range is left to be wrong. Errors: ErrReadOnly, ErrBusy, ErrLeft.
 func (w *Wksp) Reset() error {
 	return w.own(OpReset, func() error {
-		w.begin(OpReset, 0)
-		for i := range w.parts {
-			put64(&w.parts[i].tag, 0, pointTag)
+		if Op(w.hdr.dirty.Load()) != OpRestore { // if it is, it says already that everything goes
+			w.begin(OpReset, 0)
 		}
+		w.clearTags()
 		return w.rebuild()
 	})
+}
+
+// clearTags frees everything, as far as the truth goes; a rebuild must follow.
+func (w *Wksp) clearTags() {
+	for i := range w.parts {
+		put64(&w.parts[i].tag, 0, pointTag)
+	}
 }
 
 // usedAt finds the row of the allocation that starts at gaddr. errIndex if there is one that the tree misses.

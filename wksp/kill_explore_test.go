@@ -3,6 +3,8 @@
 package wksp
 
 import (
+	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 )
@@ -39,4 +41,57 @@ func TestKilledAtStep(t *testing.T) {
 		t.Errorf("only %d of 120 victims died inside an operation", unfinished)
 	}
 	t.Logf("%d of 120 victims died inside an operation, %d allocations are left", unfinished, len(known))
+}
+
+// TestKilledInRestore: real processes, real SIGKILL, in the middle of a restore; each leaves what was before, nothing,
+// or all of it, and the next owner a sound workspace of just that.
+func TestKilledInRestore(t *testing.T) {
+	r, w := victimRegion(t)
+	for i := range 8 {
+		_, err := w.NewNamed("was/"+string(rune('a'+i)), 1, uint64(100+i*700), 1)
+		ok(t, err)
+	}
+	file := filepath.Join(t.TempDir(), "c")
+	_, err := w.Checkpt(file)
+	ok(t, err)
+	want := stateOf(t, w)
+	ok(t, w.Reset())
+	_, err = w.NewNamed("other", 0, 5000, 2)
+	ok(t, err)
+	other := filepath.Join(t.TempDir(), "o")
+	_, err = w.Checkpt(other)
+	ok(t, err)
+	pre := stateOf(t, w)
+	kinds := map[string]int{}
+	for step := 1; ; step += 9 {
+		whole := runRestorer(t, r.Name(), file, step)
+		dirty := w.Verify() != nil
+		now := stateOf(t, w)
+		switch {
+		case slices.Equal(now, pre):
+			kinds["before"]++
+		case len(now) == 0 && dirty:
+			kinds["empty"]++
+		case slices.Equal(now, want):
+			kinds["after"]++
+		default:
+			t.Fatalf("step %d: %d allocations, dirty %v", step, len(now), dirty)
+		}
+		rep, err := w.Check()
+		ok(t, err)
+		ok(t, w.Verify())
+		if len(now) == 0 && rep.Unfinished != OpRestore || !slices.Equal(stateOf(t, w), now) {
+			t.Fatalf("step %d: report %+v", step, rep)
+		}
+		if whole {
+			break
+		}
+		if !runRestorer(t, r.Name(), other, 0) {
+			t.Fatal("the next restore did not succeed")
+		}
+	}
+	if kinds["empty"] < 20 || kinds["after"] == 0 {
+		t.Errorf("%v", kinds)
+	}
+	t.Logf("%v", kinds)
 }

@@ -22,9 +22,17 @@ import (
 // do and after it what came of it. Under the tag explore, step > 0 makes it kill itself before that store.
 const envVictim = "WKSP_TEST_VICTIM"
 
+// A child with envRestorer set to "region file step" restores file into the workspace in the region, once and for all
+// if step is 0, and under the tag explore kills itself before store step.
+const envRestorer = "WKSP_TEST_RESTORER"
+
 func TestMain(m *testing.M) {
 	if v := os.Getenv(envVictim); v != "" {
 		fmt.Println("error", victimMain(v))
+		os.Exit(1)
+	}
+	if v := os.Getenv(envRestorer); v != "" {
+		fmt.Println("error", restorerMain(v))
 		os.Exit(1)
 	}
 	before := openFiles()
@@ -99,6 +107,41 @@ func victimMain(arg string) error {
 		fmt.Println("done", o.Gaddr)
 		live = append(live, o.Gaddr)
 	}
+}
+
+func restorerMain(arg string) error {
+	var name, file string
+	var step int
+	if _, err := fmt.Sscan(arg, &name, &file, &step); err != nil {
+		return err
+	}
+	r, err := shmem.Open(name, shmem.ReadWrite)
+	if err != nil {
+		return err
+	}
+	w, err := Join(r.Mem())
+	if err != nil {
+		return err
+	}
+	armKill(step)
+	if _, err := w.Restore(file); err != nil {
+		return err
+	}
+	fmt.Println("restored")
+	os.Exit(0)
+	return nil
+}
+
+// runRestorer starts a restorer and tells whether it came to its end.
+func runRestorer(t *testing.T, name, file string, step int) bool {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %d", envRestorer, name, file, step))
+	out, err := cmd.Output()
+	if strings.HasPrefix(string(out), "error") {
+		t.Fatal(string(out))
+	}
+	return err == nil
 }
 
 // claim is what a victim said that is allocated.

@@ -21,12 +21,13 @@ const (
 	OpRebuild
 	OpCheck
 	OpVerify
-	OpRestore // room: a later version's
+	OpRestore
+	OpCheckpt // never in the dirty word: it changes nothing
 )
 
 // String returns the operation's name, "unknown" for anything else.
 func (o Op) String() string {
-	names := [...]string{"none", "alloc", "free", "tagfree", "reset", "rebuild", "check", "verify", "restore"}
+	names := [...]string{"none", "alloc", "free", "tagfree", "reset", "rebuild", "check", "verify", "restore", "checkpt"}
 	if int(o) < len(names) {
 		return names[o]
 	}
@@ -105,7 +106,7 @@ func (w *Wksp) own(op Op, fn func() error) error {
 }
 
 func (w *Wksp) ownLocked(op Op, fn func() error) error {
-	mends := op == OpReset || op == OpRebuild || op == OpCheck || op == OpVerify
+	mends := op == OpReset || op == OpRebuild || op == OpCheck || op == OpVerify || op == OpRestore
 	if !mends && w.hdr.dirty.Load() != 0 {
 		if err := w.rebuild(); err != nil {
 			return err

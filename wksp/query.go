@@ -25,7 +25,8 @@ type row struct {
 
 // read reads row i without a lock; ok is false if it is not used, changed meanwhile, or says what cannot be. Rows
 // are written only while their tag is 0, and the generation goes up before each setting of the tag: the same tag
-// and generation before and after, read in this order, mean that nothing between belongs to two allocations.
+// and generation before and after, read in this order, mean that nothing between belongs to two allocations. While a
+// restore is under way, or after one that died, no row is used: tags that it has set count from its end on.
 func (w *Wksp) read(i uint32) (r row, ok bool) {
 	p := w.p(i)
 	if r.tag = p.tag.Load(); r.tag == 0 {
@@ -40,6 +41,9 @@ func (w *Wksp) read(i uint32) (r row, ok bool) {
 	peek()
 	r.name = loadName(&w.names[i-1].name)
 	peek()
+	if Op(w.hdr.dirty.Load()) == OpRestore {
+		return row{}, false
+	}
 	tag := p.tag.Load()
 	peek()
 	if tag != r.tag || p.gen.Load() != gen || !w.rangeOK(lo, hi) || slack >= Granule {

@@ -10,6 +10,9 @@ import (
 // and tag; a name that is none or that a lower gaddr has already is taken from its row. It may die anywhere
 // and be run again. Errors: ErrCorrupt if tagged ranges overlap or are impossible (then nothing was changed:
 // Reset, or free what is wrong by TagFree after looking), ErrReadOnly, ErrBusy, ErrLeft.
+//
+// After a Restore that died there is nothing to compute from: what it had set up is half of something, and what was
+// there before is overwritten. Then, and only then, the outcome is an empty workspace.
 func (w *Wksp) Rebuild() error { return w.own(OpRebuild, w.rebuild) }
 
 // Report is what Check found and did.
@@ -38,6 +41,9 @@ func (w *Wksp) Check() (r Report, err error) {
 
 // rebuild is Rebuild for the owner.
 func (w *Wksp) rebuild() error {
+	if Op(w.hdr.dirty.Load()) == OpRestore { // the word stays until the last tag is gone, so a death in here changes nothing
+		w.clearTags()
+	}
 	used, err := w.survey()
 	if err != nil {
 		return err

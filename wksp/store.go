@@ -16,17 +16,19 @@ const (
 	pointList                // list by address or stack of idle rows
 	pointTree                // a link or root of a treap
 	pointUnlock              // after the last store, before the lock is let go
+	pointData                // bytes of an allocation that a restore makes
+	pointFile                // not a store: a step of a checkpoint's file
 )
 
 func (p point) String() string {
-	names := [...]string{"magic", "header", "owner", "dirty", "range", "tag", "name", "list", "tree", "unlock"}
+	names := [...]string{"magic", "header", "owner", "dirty", "range", "tag", "name", "list", "tree", "unlock", "data", "file"}
 	if int(p) < len(names) {
 		return names[p]
 	}
 	return "unknown"
 }
 
-// put64 and put32 are the only stores to shared memory in this package. A store of what is there already is left out.
+// put64 and put32 are the only stores to shared memory in this package, but for the bytes that a restore copies. A store of what is there already is left out.
 
 func put64(a *atomic.Uint64, v uint64, p point) {
 	if a.Load() != v {

@@ -36,6 +36,9 @@ func corrupt(format string, args ...any) error {
 }
 
 func unfinished(dirty uint64) error {
+	if Op(dirty) == OpRestore {
+		return fmt.Errorf("%w: %s; the workspace counts as empty, and Check or the next mutation makes it so", ErrDirty, OpRestore)
+	}
 	return fmt.Errorf("%w: %s, row %d", ErrDirty, Op(dirty), dirty>>32)
 }
 
