@@ -1,0 +1,62 @@
+package ctl
+
+import (
+	"os"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tilewire/tilewire/shmem"
+)
+
+// backing holds the flags that say what pages a new region gets.
+type backing struct {
+	kind, page, mode string
+	strict, mlock    bool
+	gid              int
+}
+
+// flags adds them to cmd.
+func (b *backing) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&b.kind, "backing", "auto", "where the pages come from: auto, hugetlbfs or shm")
+	f.StringVar(&b.page, "page-size", "huge", "largest pages to use: normal (4K), huge (2M) or gigantic (1G)")
+	f.BoolVar(&b.strict, "strict", false, "pages of exactly --page-size or an error, no fallback")
+	f.BoolVar(&b.mlock, "mlock", false, "keep the pages from being swapped out")
+	f.StringVar(&b.mode, "mode", "0600", "permissions of the region's file, octal")
+	f.IntVar(&b.gid, "gid", 0, "group of the region's file (0: yours)")
+}
+
+// options returns what the flags say. Errors: ErrUsage.
+func (b *backing) options() (shmem.Options, error) {
+	o := shmem.Options{Strict: b.strict, Mlock: b.mlock, Gid: b.gid}
+	switch b.kind {
+	case "auto":
+	case "hugetlbfs":
+		o.Backing = shmem.BackingHugetlbfs
+	case "shm":
+		o.Backing = shmem.BackingShm
+	default:
+		return o, usagef("--backing %q is none of auto, hugetlbfs, shm", b.kind)
+	}
+	switch b.page {
+	case "normal":
+		o.MaxPageSize = shmem.PageNormal
+	case "huge":
+		o.MaxPageSize = shmem.PageHuge
+	case "gigantic":
+		o.MaxPageSize = shmem.PageGigantic
+	default:
+		v, err := parseSize(b.page)
+		if err != nil || v != shmem.PageNormal && v != shmem.PageHuge && v != shmem.PageGigantic {
+			return o, usagef("--page-size %q is none of normal (4K), huge (2M), gigantic (1G)", b.page)
+		}
+		o.MaxPageSize = v
+	}
+	m, err := strconv.ParseUint(b.mode, 8, 32)
+	if err != nil || m == 0 {
+		return o, usagef("--mode %q is no octal number from 0600 to 0666", b.mode)
+	}
+	o.Mode = os.FileMode(m)
+	return o, nil
+}
