@@ -10,7 +10,9 @@ skip() { echo "browser: SKIP: $*"; exit 0; }
 
 chromium=${CHROMIUM:-/usr/bin/chromium}
 [ -x "$chromium" ] || skip "no Chromium at $chromium (Debian: apt-get install chromium, or set CHROMIUM)"
-command -v node >/dev/null && command -v npm >/dev/null || skip "no node and npm (Debian: apt-get install nodejs npm)"
+for tool in node npm; do
+	command -v $tool >/dev/null || skip "no $tool (Debian: apt-get install nodejs npm)"
+done
 major=$(node -p 'process.versions.node.split(".")[0]')
 [ "$major" -ge 20 ] || skip "node $(node -v) is too old, 20 is needed"
 

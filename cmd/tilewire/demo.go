@@ -115,8 +115,8 @@ func demo(fl demoFlags) error {
 	}
 	log := logger()
 	sup, err := topo.New([]topo.Spec{ns, ts}, topo.Options{HaltGrace: 4 * time.Second, Event: func(e topo.Event) {
-		if e.What.Bad() && !e.Expected {
-			log.LogAttrs(ctx, e.Level(), e.What.String(), e.Attrs()...)
+		if e.What.Bad() && !ended(e) {
+			logEvent(log, e)
 		}
 	}})
 	if err != nil {
@@ -124,15 +124,15 @@ func demo(fl demoFlags) error {
 	}
 	work, stop := context.WithCancel(ctx)
 	defer stop()
-	ended := make(chan error, 1)
+	over := make(chan error, 1)
 	go func() {
 		err := sup.Run(context.WithoutCancel(ctx))
 		stop()
-		ended <- err
+		over <- err
 	}()
 	select {
 	case <-sup.AllReady():
-	case err := <-ended:
+	case err := <-over:
 		return err
 	}
 	if !fl.json {
@@ -143,12 +143,17 @@ func demo(fl demoFlags) error {
 	report, err := clients(work, fl, l.addrs[0])
 	if err != nil {
 		sup.Stop()
-		<-ended
+		if e := <-over; e != nil {
+			return e // why there were no clients any more
+		}
+		if ctx.Err() != nil {
+			return nil // told to end: no summary, and no failure
+		}
 		return err
 	}
 	sum, err := summarise(in, fl, report)
 	sup.Stop()
-	if e := <-ended; err == nil {
+	if e := <-over; err == nil {
 		err = e
 	}
 	if err != nil {

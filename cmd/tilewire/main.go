@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/tilewire/tilewire/cmd/tilewire/ctl"
 	"github.com/tilewire/tilewire/cmd/tilewire/feed"
 	"github.com/tilewire/tilewire/cmd/tilewire/instance"
 	"github.com/tilewire/tilewire/httpsrv"
@@ -47,17 +49,19 @@ func run(args []string) int {
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(pipeCmd(), runCmd(), demoCmd(), serverCmd(), tileCmd(), versionCmd())
+	root.AddCommand(pipeCmd(), runCmd(), demoCmd(), serverCmd(), tileCmd(), versionCmd(), benchCmd(), benchServeCmd())
+	root.AddCommand(ctl.Commands()...)
 	root.SetArgs(args)
 	cmd, err := root.ExecuteC()
 	if err == nil {
 		return exitOK
 	}
-	fmt.Fprintf(os.Stderr, "tilewire: %v\n", err)
 	code := exitCode(err)
+	line := strings.ReplaceAll(err.Error(), "\n", "; ") // errors.Join's
 	if code == exitUsage {
-		fmt.Fprintf(os.Stderr, "usage: %s (--help explains it)\n", cmd.UseLine())
+		line += fmt.Sprintf(" (`%s --help` explains)", cmd.CommandPath())
 	}
+	fmt.Fprintf(os.Stderr, "tilewire: %s\n", line)
 	return code
 }
 
@@ -65,22 +69,22 @@ func exitCode(err error) int {
 	var usage usageError
 	switch {
 	case errors.As(err, &usage), errors.Is(err, feed.ErrFraming), errors.Is(err, httpsrv.ErrParams), errors.Is(err, shmem.ErrBadName),
-		cobraUsage(err):
+		errors.Is(err, shmem.ErrBadSize), cobraUsage(err):
 		return exitUsage
 	case errors.Is(err, shmem.ErrNoMemory), errors.Is(err, shmem.ErrNoPages), errors.Is(err, shmem.ErrMlock):
 		return exitHost
 	case errors.Is(err, topo.ErrBudget):
 		return exitBudget
-	case errors.Is(err, instance.ErrNone), errors.Is(err, instance.ErrMany), errors.Is(err, httpsrv.ErrLayout):
+	case errors.Is(err, instance.ErrNone), errors.Is(err, instance.ErrMany), errors.Is(err, instance.ErrForeign):
 		return exitInstance
 	}
-	return exitFailure
+	return ctl.ExitCode(err)
 }
 
 // cobraUsage tells cobra's own complaints, which have no sentinel, from ours.
 func cobraUsage(err error) bool {
-	for _, p := range []string{"unknown command", "unknown flag", "accepts ", "requires at least", "required flag"} {
-		if len(err.Error()) >= len(p) && err.Error()[:len(p)] == p {
+	for _, p := range []string{"unknown command", "unknown flag", "accepts ", "requires at least", "required flag", "if any flags in the group"} {
+		if strings.HasPrefix(err.Error(), p) {
 			return true
 		}
 	}

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,8 +20,6 @@ import (
 	"github.com/tilewire/tilewire/tile"
 	"github.com/tilewire/tilewire/tile/topo"
 )
-
-func unixIs(err error, e unix.Errno) bool { return errors.Is(err, e) }
 
 // publishBound is how long a pipe waits for a send from the ring to end. A pipe
 // has time; other producers choose less.
@@ -74,14 +74,40 @@ func pipe(fl pipeFlags) error {
 	ctx, cancel := stopOnSignal()
 	defer cancel()
 	if fl.join != "" {
-		in, err := instance.Join(fl.join, shmem.ReadWrite)
-		if err != nil {
-			return err
-		}
-		defer in.Leave()
-		return pump(ctx, in, fr, fl.tee)
+		return pipeJoin(ctx, fl, fr)
 	}
 	return pipeServe(ctx, fl, fr)
+}
+
+// pipeJoin publishes into an instance that another process runs, until the end
+// of the input or of the instance.
+func pipeJoin(ctx context.Context, fl pipeFlags, fr feed.Framing) error {
+	in, err := instance.Join(fl.join, shmem.ReadWrite)
+	if err != nil {
+		return err
+	}
+	defer in.Leave()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		look := time.NewTicker(500 * time.Millisecond)
+		defer look.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-look.C:
+				if in.Ended() {
+					cancel(fmt.Errorf("instance %q has ended", in.Info.Name))
+				}
+			}
+		}
+	}()
+	err = pump(ctx, in, fr, fl.tee)
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		err = errors.Join(err, cause)
+	}
+	return err
 }
 
 // pipeServe starts an instance whose producer is this process.
@@ -91,8 +117,7 @@ func pipeServe(ctx context.Context, fl pipeFlags, fr feed.Framing) error {
 		return err
 	}
 	defer l.close()
-	net := instance.Tile{Kind: kindNet}
-	in, err := createPipe(fl, l, []instance.Tile{net})
+	in, err := createPipe(fl, l, []instance.Tile{{Kind: kindNet}})
 	if err != nil {
 		return err
 	}
@@ -102,9 +127,14 @@ func pipeServe(ctx context.Context, fl pipeFlags, fr feed.Framing) error {
 		return err
 	}
 	log := logger()
-	sup, err := topo.New([]topo.Spec{spec}, topo.Options{HaltGrace: 4 * time.Second, Event: func(e topo.Event) {
-		if e.What.Bad() && !e.Expected && !(e.What == topo.Died && e.Exit.Clean()) {
-			log.LogAttrs(ctx, e.Level(), e.What.String(), e.Attrs()...)
+	var sup *topo.Supervisor
+	var inputEnded atomic.Bool
+	sup, err = topo.New([]topo.Spec{spec}, topo.Options{HaltGrace: 4 * time.Second, Event: func(e topo.Event) {
+		if e.What.Bad() && !ended(e) {
+			logEvent(log, e)
+		}
+		if e.What == topo.Died && inputEnded.Load() {
+			sup.Stop() // what it was to tell its clients died with it
 		}
 	}})
 	if err != nil {
@@ -112,24 +142,28 @@ func pipeServe(ctx context.Context, fl pipeFlags, fr feed.Framing) error {
 	}
 	pumpCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	ended := make(chan error, 1)
+	over := make(chan error, 1)
 	go func() {
 		err := sup.Run(context.WithoutCancel(ctx))
 		cancel() // nobody serves any more
-		ended <- err
+		over <- err
 	}()
 	select {
 	case <-sup.AllReady():
-	case err := <-ended:
+	case <-ctx.Done():
+		sup.Stop()
+		return <-over
+	case err := <-over:
 		return err
 	}
 	fmt.Fprint(os.Stderr, addresses(in))
 	pumpErr := pump(pumpCtx, in, fr, fl.tee)
+	defer context.AfterFunc(ctx, sup.Stop)() // also while the clients get what they have yet to get
+	inputEnded.Store(true)
 	if ctx.Err() != nil || raise(in, 0, sigEndOfInput) != nil {
 		sup.Stop()
 	}
-	err = <-ended
-	return errors.Join(pumpErr, err)
+	return errors.Join(pumpErr, <-over)
 }
 
 // createPipe makes the instance: 48 MiB, which fits a container's 64 MiB of
@@ -149,6 +183,21 @@ func createPipe(fl pipeFlags, l listeners, tiles []instance.Tile) (*instance.Ins
 	return in, err
 }
 
+// produce takes the producer's role of the instance's ring.
+func produce(in *instance.Instance) (*httpsrv.Stage, error) {
+	st, err := in.Server.Produce(0, publishBound)
+	if errors.Is(err, httpsrv.ErrRole) {
+		if pid, held := in.Server.Producer(0); held && pid != 0 {
+			comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+			return nil, fmt.Errorf("%s: its ring has a producer, process %d (%s); end that one first: %w", in.Info.Name, pid, bytes.TrimSpace(comm), httpsrv.ErrRole)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", in.Info.Name, err)
+	}
+	return st, nil
+}
+
 // defaultParams are the limits of an instance with one ring.
 func defaultParams(ringSz uint64, clients uint32, tiles uint32) httpsrv.Params {
 	return httpsrv.Params{
@@ -161,17 +210,21 @@ func defaultParams(ringSz uint64, clients uint32, tiles uint32) httpsrv.Params {
 // pump publishes standard input into the instance's ring until its end, or
 // until ctx ends, and says what was left out.
 func pump(ctx context.Context, in *instance.Instance, fr feed.Framing, tee bool) error {
-	st, err := in.Server.Produce(0, publishBound)
-	if err != nil {
-		return fmt.Errorf("%s: %w", in.Info.Name, err)
-	}
-	defer st.Close()
-	f := feed.New(st, fr)
-	stdin, err := newInput(ctx, int(os.Stdin.Fd()))
+	st, err := produce(in)
 	if err != nil {
 		return err
 	}
-	defer stdin.Close()
+	defer st.Close()
+	f := feed.New(st, fr)
+	pace, err := newPace(ctx, in, st)
+	if err != nil {
+		return err
+	}
+	wake, err := newWake(ctx)
+	if err != nil {
+		return err
+	}
+	defer wake.close()
 	hint := time.AfterFunc(hintAfter, func() {
 		fmt.Fprintln(os.Stderr, "  no input for 5 s: if the program before the pipe buffers its output, start it with `stdbuf -oL`")
 	})
@@ -181,12 +234,17 @@ func pump(ctx context.Context, in *instance.Instance, fr feed.Framing, tee bool)
 	var told feed.Stats
 	nextTell := time.Time{}
 	for ctx.Err() == nil {
-		n, err := stdin.Read(buf)
+		n, err := wake.read(unix.Stdin, buf)
 		if n > 0 {
 			hint.Stop()
-			_, _ = f.Write(buf[:n])
+			for rest := buf[:n]; len(rest) > 0; {
+				k := min(len(rest), paceStep)
+				_, _ = f.Write(rest[:k])
+				rest = rest[k:]
+				pace.keep()
+			}
 			if tee {
-				if _, err := os.Stdout.Write(buf[:n]); err != nil {
+				if err := wake.write(unix.Stdout, buf[:n]); err != nil {
 					return fmt.Errorf("--tee: %w", err)
 				}
 			}

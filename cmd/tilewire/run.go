@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tilewire/tilewire/cmd/tilewire/feed"
 	"github.com/tilewire/tilewire/cmd/tilewire/instance"
 	"github.com/tilewire/tilewire/shmem"
 	"github.com/tilewire/tilewire/tile"
@@ -23,8 +24,12 @@ func runCmd() *cobra.Command {
 		Long: `Run an instance in the foreground: each tile is a process of its own, pinned,
 watched and restarted. With a COMMAND, a producer tile runs it and publishes each
 line of its output; without one, join a producer with: tilewire pipe --join NAME.
-The memory that "tilewire server new" made under this name is used, or made here.`,
-		RunE: func(_ *cobra.Command, args []string) error { return runInstance(s, affinity, framing, args) },
+The memory that "tilewire server new" made under this name is used, with what it
+was made for, or made here; it is removed at the end.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s.changed = cmd.Flags().Changed
+			return runInstance(s, affinity, framing, args)
+		},
 	}
 	s.flags(cmd)
 	cmd.Flags().StringVar(&affinity, "affinity", "auto", "CPUs of the network tiles: auto, or a list such as 2 or f1 (floating)")
@@ -39,20 +44,32 @@ func runInstance(s shape, affinity, framing string, command []string) error {
 	if err != nil {
 		return usageError{err}
 	}
+	if _, err := feed.ParseFraming(framing); err != nil {
+		return err
+	}
+	in, err := s.join()
+	if err != nil {
+		return err
+	}
+	if in != nil {
+		defer in.Leave()
+	}
 	l, err := listen(s.listen)
 	if err != nil {
 		return err
 	}
 	defer l.close()
-	in, err := s.open(l.addrs)
-	if err != nil {
-		return err
+	if in == nil {
+		if in, err = s.create(l.addrs, false); err != nil {
+			return err
+		}
 	}
 	defer func() {
 		if err := in.Remove(); err != nil {
 			logger().Warn("memory left", "instance", s.name, "error", err.Error())
 		}
 	}()
+	in.Info.Listen, in.Info.History = l.addrs, s.history
 	net, err := netSpec(in, 0, cpus[0], l)
 	if err != nil {
 		return err
@@ -67,7 +84,7 @@ func runInstance(s shape, affinity, framing string, command []string) error {
 	}
 	log := logger()
 	sup, err := topo.New(specs, topo.Options{HaltGrace: 4 * time.Second, Event: func(e topo.Event) {
-		log.LogAttrs(ctx, e.Level(), e.What.String(), e.Attrs()...)
+		logEvent(log, e)
 	}})
 	if err != nil {
 		return err
@@ -87,23 +104,53 @@ func runInstance(s shape, affinity, framing string, command []string) error {
 	return err
 }
 
-// open takes the memory that was made under this name and is not in use, or makes it.
-func (s *shape) open(listen []string) (*instance.Instance, error) {
+// join joins the memory that was made under this name to be run, or that producers
+// of a run that crashed are still joined to, as its supervisor. What the flags do
+// not say is taken from it. nil: there is none; Create removes what a crash left.
+func (s *shape) join() (*instance.Instance, error) {
 	in, err := instance.Join(s.name, shmem.ReadWrite)
 	if errors.Is(err, instance.ErrNone) {
-		return s.create(listen)
+		return nil, nil
+	}
+	if errors.Is(err, instance.ErrForeign) {
+		err = fmt.Errorf("%w; remove it with `tilewire server delete --name %s`, or choose another --name", err, s.name)
 	}
 	if err != nil {
 		return nil, err
 	}
-	js, err := shmem.Joiners(s.name)
-	if err == nil && len(js) > 1 {
-		err = fmt.Errorf("%w: an instance called %q is live; choose another --name, or end it", instance.ErrTaken, s.name)
+	if js, err := shmem.Joiners(s.name); err == nil && len(js) == 1 && !in.Info.Keep {
+		return nil, in.Leave()
+	}
+	if err = in.Own(); err == nil {
+		err = s.adopt(in)
 	}
 	if err != nil {
 		_ = in.Leave()
 		return nil, err
 	}
-	in.Info.Listen = listen
 	return in, nil
+}
+
+// adopt takes over what the memory was made for, and refuses flags that contradict it.
+func (s *shape) adopt(in *instance.Instance) error {
+	p := in.Server.Params()
+	for _, lim := range []struct {
+		flag       string
+		asked, has uint64
+	}{
+		{"ring-size-mib", s.ringMiB, p.OutgoingBufferSz >> 20},
+		{"max-connections", uint64(s.clients), uint64(p.MaxWsConnectionCnt)},
+	} {
+		if s.changed(lim.flag) && lim.asked != lim.has {
+			return usageError{fmt.Errorf("--%s %d: the memory of %q was made for %d; leave the flag out, or remove it with `tilewire server delete --name %s`",
+				lim.flag, lim.asked, s.name, lim.has, s.name)}
+		}
+	}
+	if !s.changed("listen") {
+		s.listen = in.Info.Listen
+	}
+	if !s.changed("history") {
+		s.history = in.Info.History
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -19,7 +20,7 @@ type shape struct {
 	history uint32
 	listen  []string
 	backing string
-	source  bool
+	changed func(flag string) bool // was it given?
 }
 
 func (s *shape) flags(cmd *cobra.Command) {
@@ -33,7 +34,7 @@ func (s *shape) flags(cmd *cobra.Command) {
 }
 
 // create makes the instance's memory: workspace, server, one cnc a tile.
-func (s *shape) create(listen []string) (*instance.Instance, error) {
+func (s *shape) create(listen []string, keep bool) (*instance.Instance, error) {
 	o := shmem.Options{}
 	switch s.backing {
 	case "auto":
@@ -44,18 +45,24 @@ func (s *shape) create(listen []string) (*instance.Instance, error) {
 	default:
 		return nil, usageError{fmt.Errorf("--backing %q: one of auto, hugetlbfs, shm", s.backing)}
 	}
-	info := instance.Info{Name: s.name, Listen: listen, History: s.history, Pid: os.Getpid(), Started: time.Now().UnixNano()}
+	if s.ringMiB < 1 || s.ringMiB > 1<<19 {
+		return nil, usageError{fmt.Errorf("--ring-size-mib %d: 1 to %d", s.ringMiB, 1<<19)}
+	}
+	info := instance.Info{Name: s.name, Listen: listen, History: s.history, Keep: keep, Pid: os.Getpid(), Started: time.Now().UnixNano()}
 	tiles := []instance.Tile{{Kind: kindNet}, {Kind: kindSource}}
 	return instance.Create(info, defaultParams(s.ringMiB<<20, s.clients, 1), tiles, o)
 }
 
 func serverCmd() *cobra.Command {
-	cmd := &cobra.Command{Use: "server", Short: "Create and delete the memory of an instance, without running it"}
+	cmd := &cobra.Command{
+		Use: "server", Short: "Create and delete the memory of an instance, without running it", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return usageError{errors.New("server: new or delete?")} },
+	}
 	var s shape
 	create := &cobra.Command{
 		Use: "new", Short: "Create workspace and server of an instance", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			in, err := s.create(s.listen)
+			in, err := s.create(s.listen, true)
 			if err != nil {
 				return err
 			}
@@ -68,7 +75,7 @@ func serverCmd() *cobra.Command {
 	var force bool
 	del := &cobra.Command{
 		Use: "delete", Short: "Delete the memory of an instance that nobody runs", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return shmem.Unlink(name, force) },
+		RunE: func(*cobra.Command, []string) error { return instance.Delete(name, force) },
 	}
 	del.Flags().StringVar(&name, "name", "main", "name of the instance")
 	del.Flags().BoolVar(&force, "force", false, "also while processes are joined; they keep what they have mapped")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -11,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tilewire/tilewire/cmd/tilewire/instance"
-	"github.com/tilewire/tilewire/httpsrv"
 	"github.com/tilewire/tilewire/shmem"
 	"github.com/tilewire/tilewire/tile"
 	"github.com/tilewire/tilewire/tile/topo"
@@ -25,48 +25,20 @@ func logger() *slog.Logger {
 	return slog.New(slog.NewJSONHandler(os.Stderr, nil))
 }
 
-// listeners are the instance's listening sockets: made by the supervisor, so
-// that a busy port is found before anything else is done, handed to the tiles.
-type listeners struct {
-	files []*os.File
-	addrs []string
-}
-
-// sndBuf bounds what the kernel holds for one client that does not read.
-const sndBuf = 256 << 10
-
-func listen(addrs []string) (l listeners, err error) {
-	for _, a := range addrs {
-		fd, actual, err := httpsrv.ListenSocket(a, sndBuf)
-		if err != nil {
-			l.close()
-			return l, listenError(a, err)
-		}
-		l.files = append(l.files, os.NewFile(uintptr(fd), actual))
-		l.addrs = append(l.addrs, actual)
-	}
-	return l, nil
-}
-
-// listenError says what a person can do about a listener that can't be made.
-func listenError(addr string, err error) error {
+// logEvent writes what happened to a tile. A death that was to come is an end.
+func logEvent(log *slog.Logger, e topo.Event) {
+	msg, level := e.What.String(), e.Level()
 	switch {
-	case unixIs(err, unix.EADDRINUSE):
-		return fmt.Errorf("%s is in use by another process; choose another --listen ADDR:PORT (port 0 takes a free one)", addr)
-	case unixIs(err, unix.EACCES):
-		return fmt.Errorf("%s: ports below 1024 need root or CAP_NET_BIND_SERVICE; choose another --listen ADDR:PORT", addr)
-	case unixIs(err, unix.EADDRNOTAVAIL):
-		return fmt.Errorf("%s is no address of this host; choose another --listen ADDR:PORT", addr)
+	case ended(e):
+		msg = "ended"
+	case e.What == topo.Stray: // what a command left behind; it is gone now
+		level = slog.LevelInfo
 	}
-	return err
+	log.LogAttrs(context.Background(), level, msg, e.Attrs()...)
 }
 
-func (l *listeners) close() {
-	for _, f := range l.files {
-		f.Close()
-	}
-	l.files = nil
-}
+// ended reports whether e is the end of a tile that was told to end, or had nothing left to do.
+func ended(e topo.Event) bool { return e.What == topo.Died && (e.Expected || e.Exit.Clean()) }
 
 // netSpec is how a network tile is started.
 func netSpec(in *instance.Instance, id, cpu int, l listeners) (topo.Spec, error) {
@@ -74,7 +46,8 @@ func netSpec(in *instance.Instance, id, cpu int, l listeners) (topo.Spec, error)
 	for i := range fds {
 		fds[i] = strconv.Itoa(3 + i)
 	}
-	return tileSpec(in, instance.Tile{Kind: kindNet, ID: id}, cpu, l.files, "--listen-fds", strings.Join(fds, ","))
+	return tileSpec(in, instance.Tile{Kind: kindNet, ID: id}, cpu, l.files,
+		"--history", strconv.FormatUint(uint64(in.Info.History), 10), "--listen-fds", strings.Join(fds, ","))
 }
 
 // tileSpec is how any tile is started: this program again, as a process of its own.

@@ -2,17 +2,12 @@ package main
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/tilewire/tilewire/cmd/tilewire/feed"
 	"github.com/tilewire/tilewire/cmd/tilewire/instance"
 	"github.com/tilewire/tilewire/cmd/tilewire/page"
 	"github.com/tilewire/tilewire/cmd/tilewire/swarm"
@@ -51,8 +46,10 @@ func tileCmd() *cobra.Command {
 	f.IntVar(&a.cpu, "cpu", tile.Float, "CPU to be pinned to, -1 for none")
 
 	var fds []int
-	net := &cobra.Command{Use: kindNet, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return netTile(a, fds) }}
+	var history uint32
+	net := &cobra.Command{Use: kindNet, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return netTile(a, fds, history) }}
 	net.Flags().IntSliceVar(&fds, "listen-fds", nil, "inherited listening sockets")
+	net.Flags().Uint32Var(&history, "history", 0, "messages that a late joiner gets")
 
 	var framing string
 	source := &cobra.Command{
@@ -84,23 +81,35 @@ func (a tileArgs) enter(kind string) (*instance.Instance, *tile.Cnc, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	_, err = cnc.Take() // held until the process ends
-	return in, cnc, err
+	if _, err = cnc.Take(); err != nil { // held until the process ends
+		return nil, nil, err
+	}
+	// So that ps and top tell the tiles apart; at most 15 bytes.
+	_ = os.WriteFile("/proc/self/comm", fmt.Appendf(nil, "tw %s:%d", kind, a.id), 0)
+	return in, cnc, nil
+}
+
+// failed leaves the error of a tile in its cnc, where its supervisor finds it.
+func failed(cnc *tile.Cnc, err *error) {
+	if *err != nil {
+		cnc.Fail(*err)
+	}
 }
 
 // netTile is a network tile's process: one loop over Poll.
-func netTile(a tileArgs, fds []int) error {
+func netTile(a tileArgs, fds []int, history uint32) (err error) {
 	in, cnc, err := a.enter(kindNet)
 	if err != nil {
 		return err
 	}
+	defer failed(cnc, &err)
 	home, err := in.Server.AddStatic("page", page.HTML)
 	if err != nil {
 		return err
 	}
 	t, err := in.Server.TakeTile(a.id, httpsrv.TileOptions{
 		BellPath:  in.Bell(a.id),
-		Callbacks: httpsrv.Callbacks{Request: routes(home, in.Info.History)},
+		Callbacks: httpsrv.Callbacks{Request: routes(home, history)},
 	})
 	if err != nil {
 		return err
@@ -171,83 +180,13 @@ func sameOrigin(origin, host []byte) bool {
 	return ok && bytes.EqualFold(o, host)
 }
 
-// sourceTile is a producer that runs a command and publishes its output.
-func sourceTile(a tileArgs, framing string, args []string) error {
-	in, cnc, err := a.enter(kindSource)
-	if err != nil {
-		return err
-	}
-	fr, err := feed.ParseFraming(framing)
-	if err != nil {
-		return err
-	}
-	st, err := in.Server.Produce(0, publishBound)
-	if err != nil {
-		return err
-	}
-	defer st.Close()
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("source: %w", err)
-	}
-	// The command's output is awaited in a goroutine of its own, so that
-	// halts and heartbeats are seen while it is silent.
-	chunks := make(chan []byte)
-	free := make(chan []byte, 1)
-	free <- make([]byte, 256<<10)
-	var readErr error
-	go func() {
-		defer close(chunks)
-		for b := range free {
-			n, err := out.Read(b[:cap(b)])
-			if n > 0 {
-				chunks <- b[:n]
-			}
-			if err != nil {
-				if err != io.EOF {
-					readErr = err
-				}
-				return
-			}
-			if n == 0 {
-				free <- b
-			}
-		}
-	}()
-	f := feed.New(st, fr)
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	loop := tile.Loop{Cnc: cnc, CPU: tile.Float}
-	loop.Poll = func(int64, int) int {
-		select {
-		case b, ok := <-chunks:
-			if !ok {
-				loop.Stop(errors.Join(readErr, f.Close(), cmd.Wait()))
-				return 0
-			}
-			_, _ = f.Write(b)
-			free <- b
-			return 1
-		case <-tick.C:
-			return 0
-		}
-	}
-	return loop.Run()
-}
-
 // tickerTile publishes numbered, verifiable messages at a rate.
-func tickerTile(a tileArgs, rate, size int) error {
+func tickerTile(a tileArgs, rate, size int) (err error) {
 	in, cnc, err := a.enter(kindTicker)
 	if err != nil {
 		return err
 	}
+	defer failed(cnc, &err)
 	st, err := in.Server.Produce(0, publishBound)
 	if err != nil {
 		return err

@@ -52,7 +52,7 @@ type Stats struct {
 // publishes whenever a message is whole. A message that does not fit the ring
 // is counted and left out whole, never cut.
 type Feeder struct {
-	st    *httpsrv.Stage
+	st    stage
 	frame Framing
 	Stats Stats
 
@@ -65,6 +65,16 @@ type Feeder struct {
 	left uint64 // bytes of a len32 message to come
 }
 
+// stage is httpsrv.Stage, as far as it is used here; tests keep what is published.
+type stage interface {
+	io.Writer
+	Err() error
+	Unstage()
+	Cork()
+	Uncork()
+	WsBroadcast(op byte) (httpsrv.Seq, error)
+}
+
 // New returns a Feeder that publishes through st.
 func New(st *httpsrv.Stage, f Framing) *Feeder {
 	return &Feeder{st: st, frame: f, text: true}
@@ -73,6 +83,8 @@ func New(st *httpsrv.Stage, f Framing) *Feeder {
 // Write takes the next bytes of the stream. It never fails.
 func (f *Feeder) Write(p []byte) (int, error) {
 	n := len(p)
+	f.st.Cork() // what came at once is delivered at once
+	defer f.st.Uncork()
 	switch f.frame {
 	case Len32:
 		f.len32(p)

@@ -10,6 +10,7 @@
 package instance
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,8 +30,11 @@ var (
 	ErrNone = errors.New("no instance")
 	// ErrMany: more than one instance runs, and none was named.
 	ErrMany = errors.New("several instances run")
-	// ErrTaken: an instance of this name runs.
+	// ErrTaken: an instance of this name runs, or processes are joined to its memory.
 	ErrTaken = errors.New("name is taken")
+	// ErrForeign: the region of this name holds no instance that this program can join: another program's, one of
+	// another build's layout, damaged, or another user's where it must be one's own.
+	ErrForeign = errors.New("no instance that this program can join")
 )
 
 const (
@@ -49,6 +53,7 @@ type Info struct {
 	RunDir  string   `json:"run_dir"`
 	Listen  []string `json:"listen"`
 	History uint32   `json:"history"`
+	Keep    bool     `json:"keep"` // made to be run later: stays when nobody is joined
 	Started int64    `json:"started_unix_ns"`
 	Pid     int      `json:"pid"` // of its creator, for messages to people
 }
@@ -70,12 +75,17 @@ type Instance struct {
 	Region *shmem.Region
 	Wksp   *wksp.Wksp
 	Server *httpsrv.Server
+
+	info shmem.Mem // its byte 0 bears the supervisor's role
+	own  *shmem.Lock
+	file os.FileInfo // of the region as it was joined, nil if it was gone by then
 }
 
 // Create makes the instance's region with everything in it, and its run
-// directory. An instance of the same name that nobody is joined to (a crash
-// left it) is removed first. Errors: ErrTaken, httpsrv.ErrParams, and those of
-// shmem.Create, with figures and the command that mends it.
+// directory, and takes the supervisor's role (Own). An instance of the same
+// name that nobody is joined to (a crash left it) is removed first. Errors:
+// ErrTaken, httpsrv.ErrParams, and those of shmem.Create, with figures and the
+// command that mends it.
 func Create(info Info, p httpsrv.Params, tiles []Tile, o shmem.Options) (*Instance, error) {
 	if err := shmem.CheckName(info.Name); err != nil {
 		return nil, err
@@ -98,12 +108,34 @@ func Create(info Info, p httpsrv.Params, tiles []Tile, o shmem.Options) (*Instan
 	o.Init = func(m shmem.Mem) error { return format(m, info, p, sz, data, tiles) }
 	reg, err := shmem.Create(info.Name, size, o)
 	if errors.Is(err, shmem.ErrExists) {
-		return nil, fmt.Errorf("%w: an instance called %q is live; choose another --name, or end it: %w", ErrTaken, info.Name, err)
+		return nil, takenError(info.Name)
 	}
+	if err != nil {
+		_ = os.Remove(info.RunDir) // unless something is in it
+		return nil, err
+	}
+	in, err := adopt(reg)
 	if err != nil {
 		return nil, err
 	}
-	return adopt(reg)
+	if err := in.Own(); err != nil {
+		_ = in.Leave()
+		return nil, err
+	}
+	return in, nil
+}
+
+// takenError is ErrTaken with who is joined.
+func takenError(name string) error {
+	js, _ := shmem.Joiners(name)
+	var pids []string
+	for _, j := range js {
+		if j.Pid != os.Getpid() {
+			pids = append(pids, strconv.Itoa(j.Pid))
+		}
+	}
+	return fmt.Errorf("%w: an instance called %q is live (process %s); choose another --name, or end it",
+		ErrTaken, name, strings.Join(pids, ", "))
 }
 
 // format lays the instance out in a fresh region.
@@ -147,7 +179,8 @@ func format(m shmem.Mem, info Info, p httpsrv.Params, serverSz, data uint64, til
 }
 
 // Join joins the instance called name, or the only one that runs if name is
-// empty. Errors: ErrNone, ErrMany with their names, and what the layers find.
+// empty. Errors: ErrNone, ErrMany with their names, ErrForeign with what the
+// layers found, shmem.ErrPermission.
 func Join(name string, access shmem.Access) (*Instance, error) {
 	if name == "" {
 		live, err := Live()
@@ -166,6 +199,9 @@ func Join(name string, access shmem.Access) (*Instance, error) {
 	reg, err := shmem.Open(name, access)
 	if errors.Is(err, shmem.ErrNotFound) {
 		return nil, fmt.Errorf("%w called %q: %w", ErrNone, name, err)
+	}
+	if errors.Is(err, shmem.ErrNotRegion) {
+		return nil, fmt.Errorf("%w: %w", ErrForeign, err)
 	}
 	if err != nil {
 		return nil, err
@@ -188,14 +224,16 @@ func Live() ([]string, error) {
 	return live, nil
 }
 
-// adopt joins what is in a region.
+// adopt joins what is in a region. Nothing in it is trusted: each layer checks what it finds.
 func adopt(reg *shmem.Region) (in *Instance, err error) {
 	in = &Instance{Region: reg}
 	defer func() {
 		if err != nil {
 			_ = reg.Leave()
+			err = fmt.Errorf("%w: %s: %w", ErrForeign, reg.Path(), err)
 		}
 	}()
+	in.file, _ = os.Stat(reg.Path())
 	if in.Wksp, err = wksp.Join(reg.Mem()); err != nil {
 		return nil, err
 	}
@@ -203,13 +241,13 @@ func adopt(reg *shmem.Region) (in *Instance, err error) {
 	if err != nil {
 		return nil, err
 	}
-	b := obj.Mem.Bytes()
-	n := 0
-	for n < len(b) && b[n] != 0 {
-		n++
+	in.info = obj.Mem
+	b, _, _ := bytes.Cut(obj.Mem.Bytes(), []byte{0})
+	if err := json.Unmarshal(b, &in.Info); err != nil {
+		return nil, fmt.Errorf("what describes it: %w", err)
 	}
-	if err := json.Unmarshal(b[:n], &in.Info); err != nil {
-		return nil, fmt.Errorf("%s holds no instance: %w", reg.Path(), err)
+	if in.Info.Name != reg.Name() || !filepath.IsAbs(in.Info.RunDir) {
+		return nil, fmt.Errorf("it says that it is %q with the run directory %q", in.Info.Name, in.Info.RunDir)
 	}
 	if obj, err = in.Wksp.Lookup("server"); err != nil {
 		return nil, err
@@ -239,57 +277,4 @@ func (in *Instance) Tiles() []Tile {
 		}
 	}
 	return ts
-}
-
-// Bell returns the path of a network tile's doorbell.
-func (in *Instance) Bell(id int) string {
-	return filepath.Join(in.Info.RunDir, "net."+strconv.Itoa(id)+".bell")
-}
-
-// Leave ends the join. The instance stays for others.
-func (in *Instance) Leave() error {
-	in.Server.Leave()
-	in.Wksp.Leave()
-	return in.Region.Leave()
-}
-
-// Remove leaves the instance and, unless others are joined, removes its region
-// and run directory.
-func (in *Instance) Remove() error {
-	if err := in.Leave(); err != nil {
-		return err
-	}
-	err := shmem.Unlink(in.Info.Name, false)
-	if errors.Is(err, shmem.ErrJoined) {
-		return err // a producer that joined is still there
-	}
-	_ = os.RemoveAll(in.Info.RunDir)
-	return err
-}
-
-// makeRunDir makes the directory for what is not memory: $TILEWIRE_RUN_DIR,
-// /run/tilewire for root, $XDG_RUNTIME_DIR/tilewire, or one in the temporary
-// directory that belongs to this user alone.
-func makeRunDir(name string) (string, error) {
-	base := os.Getenv("TILEWIRE_RUN_DIR")
-	switch xdg := os.Getenv("XDG_RUNTIME_DIR"); {
-	case base != "":
-	case os.Geteuid() == 0:
-		base = "/run/tilewire"
-	case xdg != "":
-		base = filepath.Join(xdg, "tilewire")
-	default:
-		base = filepath.Join(os.TempDir(), "tilewire-"+strconv.Itoa(os.Geteuid()))
-	}
-	dir, err := filepath.Abs(filepath.Join(base, name))
-	if err != nil {
-		return "", err
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("run directory: %w (set TILEWIRE_RUN_DIR to a directory of yours)", err)
-	}
-	if fi, err := os.Lstat(dir); err != nil || !fi.IsDir() {
-		return "", fmt.Errorf("run directory %s is no directory (set TILEWIRE_RUN_DIR)", dir)
-	}
-	return dir, nil
 }

@@ -1,0 +1,47 @@
+# Each target is a line or three; what is longer lies in scripts/.
+.DEFAULT_GOAL := help
+FUZZTIME ?= 30s
+RACE := ./shmem ./wksp ./tile/... ./httpsrv/... ./cmd/tilewire/feed ./cmd/tilewire/instance ./cmd/tilewire/swarm
+# -p 1: the packages of timing take turns, there are but two CPUs.
+GOTEST := go test -p 1
+
+.PHONY: help build try test quick race explore stress fuzz browser bench lint clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## bin/tilewire
+	go build -o bin/tilewire ./cmd/tilewire
+
+try: build ## build, and run the main job: a command's lines to every browser
+	scripts/try.sh
+
+test: ## everything that CI runs: lint, all tests, race, explore, browser
+	@scripts/test.sh
+
+quick: ## the tests only, without race detector, explore and browser
+	$(GOTEST) ./...
+
+race: ## tests on heap memory under the race detector
+	$(GOTEST) -race $(RACE)
+
+explore: ## interleavings of the shared memory protocols, and their rules broken one by one
+	$(GOTEST) -count=1 -tags explore -run 'Explore|Kill|Die|Rule' ./wksp ./httpsrv
+
+stress: ## processes, slow clients, kills and a small ring, every byte verified
+	$(GOTEST) -count=1 -v -timeout 20m -run Stress ./...
+
+fuzz: ## every fuzz target for FUZZTIME (30s) each
+	@scripts/fuzz.sh $(FUZZTIME)
+
+browser: ## the live page in a real Chromium; screenshots in bin/screenshots
+	scripts/browser.sh
+
+bench: build ## the benchmark against its peers (scripts/bench/README.md)
+	cd scripts/bench && go run ./runner
+
+lint: ## gofmt, vet, shellcheck and staticcheck where they are to be had
+	@scripts/lint.sh
+
+clean: ## remove what builds and tests leave
+	rm -rf bin scripts/browser/node_modules

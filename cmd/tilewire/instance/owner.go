@@ -1,0 +1,95 @@
+package instance
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/tilewire/tilewire/shmem"
+)
+
+// Own takes the role of the instance's supervisor, which the kernel frees when
+// this process ends, and sees to the run directory. Producers that joined may be
+// there already: they go on under the new supervisor. Errors: ErrTaken with the
+// holder; ErrForeign for the region of another user, whose word decides what is
+// opened and removed here.
+func (in *Instance) Own() error {
+	if in.own != nil {
+		return nil
+	}
+	if in.file == nil {
+		return fmt.Errorf("%w called %q: it was removed meanwhile", ErrNone, in.Info.Name)
+	}
+	if uid := owner(in.file); uid != os.Geteuid() {
+		return fmt.Errorf("%w: %s belongs to user %d", ErrForeign, in.Region.Path(), uid)
+	}
+	l, err := in.info.Lock(0)
+	if errors.Is(err, shmem.ErrLocked) {
+		return takenError(in.Info.Name)
+	}
+	if err != nil {
+		return err
+	}
+	if err := checkRunDir(in.Info.RunDir); err != nil {
+		_ = l.Unlock()
+		return err
+	}
+	in.own = l
+	return nil
+}
+
+// Owned reports whether a supervisor has the instance now.
+func (in *Instance) Owned() bool { return in.info.Locked(0) }
+
+// Ended reports whether the instance was removed: what is published reaches
+// nobody any more.
+func (in *Instance) Ended() bool {
+	now, err := os.Stat(in.Region.Path())
+	return err != nil || in.file == nil || !os.SameFile(now, in.file)
+}
+
+// Leave ends the join. The instance stays for others.
+func (in *Instance) Leave() error {
+	var err error
+	if in.own != nil {
+		err = in.own.Unlock()
+		in.own = nil
+	}
+	in.Server.Leave()
+	in.Wksp.Leave()
+	return errors.Join(err, in.Region.Leave())
+}
+
+// Remove removes the instance, of which this process is the supervisor, and
+// leaves it. Producers that are joined keep their mapping until they find that
+// it has Ended; nobody can join any more.
+func (in *Instance) Remove() error {
+	if in.own == nil {
+		return errors.Join(fmt.Errorf("%w: not its supervisor", ErrTaken), in.Leave())
+	}
+	removeRunDir(in.Info.RunDir) // before the name is free for another instance with the same directory
+	err := shmem.Unlink(in.Info.Name, true)
+	return errors.Join(err, in.Leave())
+}
+
+// Delete removes what is left of the instance called name. Unless force it is
+// refused while anybody is joined (shmem.ErrJoined with the pids). ErrNone: there is none.
+func Delete(name string, force bool) error {
+	dir := ""
+	if in, err := Join(name, shmem.ReadOnly); err == nil {
+		if in.file != nil && owner(in.file) == os.Geteuid() {
+			dir = in.Info.RunDir
+		}
+		if err := in.Leave(); err != nil {
+			return err
+		}
+	}
+	err := shmem.Unlink(name, force)
+	if errors.Is(err, shmem.ErrNotFound) {
+		return fmt.Errorf("%w called %q: %w", ErrNone, name, err)
+	}
+	if err == nil && dir != "" {
+		removeRunDir(dir)
+	}
+	return err
+}

@@ -1,0 +1,84 @@
+package instance
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// Bell returns the path of a network tile's doorbell.
+func (in *Instance) Bell(id int) string {
+	return filepath.Join(in.Info.RunDir, "net."+strconv.Itoa(id)+".bell")
+}
+
+// makeRunDir makes the directory for what is not memory: $TILEWIRE_RUN_DIR,
+// /run/tilewire for root, $XDG_RUNTIME_DIR/tilewire, or one in the temporary
+// directory that belongs to this user alone; in it one for each instance.
+func makeRunDir(name string) (string, error) {
+	base := os.Getenv("TILEWIRE_RUN_DIR")
+	switch xdg := os.Getenv("XDG_RUNTIME_DIR"); {
+	case base != "":
+	case os.Geteuid() == 0:
+		base = "/run/tilewire"
+	case xdg != "":
+		base = filepath.Join(xdg, "tilewire")
+	default:
+		base = filepath.Join(os.TempDir(), "tilewire-"+strconv.Itoa(os.Geteuid()))
+	}
+	dir, err := filepath.Abs(filepath.Join(base, name))
+	if err != nil {
+		return "", err
+	}
+	return dir, checkRunDir(dir)
+}
+
+// checkRunDir makes dir unless it is there, and refuses one that others could
+// put things into: the directory, or the one that it lies in, is a link or
+// another user's.
+func checkRunDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return runDirError(err)
+	}
+	base, err := os.Lstat(filepath.Dir(dir))
+	if err != nil {
+		return runDirError(err)
+	}
+	fi, err := os.Lstat(dir)
+	if err != nil {
+		return runDirError(err)
+	}
+	switch uid := os.Geteuid(); {
+	case !fi.IsDir():
+		return runDirError(fmt.Errorf("%s is no directory", dir))
+	case owner(fi) != uid || fi.Mode().Perm()&0o022 != 0:
+		return runDirError(fmt.Errorf("%s belongs to user %d with mode %#o, and must be this user's (%d) alone", dir, owner(fi), fi.Mode().Perm(), uid))
+	case owner(base) != uid && owner(base) != 0:
+		return runDirError(fmt.Errorf("%s belongs to user %d", filepath.Dir(dir), owner(base)))
+	}
+	return nil
+}
+
+func runDirError(err error) error {
+	return fmt.Errorf("run directory: %w (set TILEWIRE_RUN_DIR to a directory of yours)", err)
+}
+
+func owner(fi os.FileInfo) int {
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		return int(st.Uid)
+	}
+	return -1
+}
+
+// removeRunDir removes the doorbells in dir, and dir if nothing else is in it.
+func removeRunDir(dir string) {
+	bells, _ := filepath.Glob(filepath.Join(dir, "net.*.bell"))
+	for _, b := range bells {
+		if fi, err := os.Lstat(b); err == nil && fi.Mode()&fs.ModeNamedPipe != 0 {
+			_ = os.Remove(b)
+		}
+	}
+	_ = os.Remove(dir)
+}

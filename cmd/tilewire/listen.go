@@ -1,0 +1,89 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tilewire/tilewire/httpsrv"
+)
+
+// listeners are the instance's listening sockets: made by the supervisor, so
+// that a busy port is found before anything else is done, handed to the tiles.
+type listeners struct {
+	files []*os.File
+	addrs []string
+	paths []string // of unix sockets, to be removed
+}
+
+// sndBuf bounds what the kernel holds for one client that does not read.
+const sndBuf = 256 << 10
+
+// listen makes a listening socket for each address. What it can't, it says with what to do about it.
+func listen(addrs []string) (l listeners, err error) {
+	for _, a := range addrs {
+		fd, actual, err := httpsrv.ListenSocket(a, sndBuf)
+		if path, ok := strings.CutPrefix(a, "unix:"); ok && errors.Is(err, unix.EADDRINUSE) && staleSocket(path) {
+			_ = os.Remove(path)
+			fd, actual, err = httpsrv.ListenSocket(a, sndBuf)
+		}
+		if err != nil {
+			l.close()
+			return l, listenError(a, err)
+		}
+		if path, ok := strings.CutPrefix(a, "unix:"); ok && !strings.HasPrefix(path, "@") {
+			l.paths = append(l.paths, path)
+		}
+		l.files = append(l.files, os.NewFile(uintptr(fd), actual))
+		l.addrs = append(l.addrs, actual)
+	}
+	return l, nil
+}
+
+// staleSocket reports whether path is a socket that a process which is gone left.
+func staleSocket(path string) bool {
+	if fi, err := os.Lstat(path); err != nil || fi.Mode()&os.ModeSocket == 0 {
+		return false
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return unix.Connect(fd, &unix.SockaddrUnix{Name: path}) == unix.ECONNREFUSED
+}
+
+// listenError says what a person can do about a listener that can't be made.
+func listenError(addr string, err error) error {
+	path, isUnix := strings.CutPrefix(addr, "unix:")
+	switch {
+	case isUnix && errors.Is(err, unix.EADDRINUSE):
+		return fmt.Errorf("%s is in use, or is no socket; choose another --listen unix:PATH", path)
+	case isUnix && (errors.Is(err, unix.EACCES) || errors.Is(err, unix.EROFS)):
+		return fmt.Errorf("%s: this user may not make a socket there; choose another --listen unix:PATH", path)
+	case isUnix && errors.Is(err, unix.ENOENT):
+		return fmt.Errorf("%s: there is no such directory; choose another --listen unix:PATH", path)
+	case isUnix && errors.Is(err, unix.EINVAL):
+		return usageError{fmt.Errorf("unix socket path %q: 1 to 107 bytes", path)}
+	case errors.Is(err, unix.EADDRINUSE):
+		return fmt.Errorf("%s is in use by another process; choose another --listen ADDR:PORT (port 0 takes a free one)", addr)
+	case errors.Is(err, unix.EACCES):
+		return fmt.Errorf("%s: ports below 1024 need root or CAP_NET_BIND_SERVICE; choose another --listen ADDR:PORT", addr)
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		return fmt.Errorf("%s is no address of this host; choose another --listen ADDR:PORT", addr)
+	}
+	return err
+}
+
+func (l *listeners) close() {
+	for _, p := range l.paths {
+		_ = os.Remove(p)
+	}
+	for _, f := range l.files {
+		f.Close()
+	}
+	l.files, l.paths = nil, nil
+}

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/coder/websocket"
+	"golang.org/x/sys/unix"
+)
+
+// runs starts an instance under a name of the test's.
+func runs(t testing.TB, name string, args ...string) *proc {
+	t.Helper()
+	p := start(t, append([]string{"run", "--name", name, "--listen", "127.0.0.1:0", "--ring-size-mib", "4", "--max-connections", "64"}, args...)...)
+	p.serving()
+	return p
+}
+
+func TestRunCommand(t *testing.T) {
+	t.Parallel()
+	fifo := filepath.Join(t.TempDir(), "in")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	in, err := os.OpenFile(fifo, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	p := runs(t, "cmd", "--", "cat", fifo)
+	p.says(`(?s)tile +pid +cpu +state.*net:0 +\d+ +\S+ +running.*source:0 +\d+ +float +running`)
+	c := p.dial()
+	fmt.Fprintln(in, "a")
+	c.gets("a")
+
+	kids := children(t, p.cmd.Process.Pid)
+	if kids["tw net:0"] == 0 || kids["tw source:0"] == 0 {
+		t.Fatalf("children: %v", kids)
+	}
+	cat := children(t, kids["tw source:0"])["cat"]
+	sourceGone, catGone := gone(t, kids["tw source:0"]), gone(t, cat)
+	if err := unix.Kill(kids["tw source:0"], unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	sourceGone()
+	catGone() // the command goes with its tile
+	p.says(`"msg":"ready","tile":"source:0".*\n(?s:.*)"msg":"restarted","tile":"source:0"`)
+	fmt.Fprintln(in, "b")
+	c.gets("b") // the clients have not noticed
+
+	p.signal(unix.SIGTERM)
+	c.closes(websocket.StatusGoingAway, "shutting down")
+	p.exit(0)
+	p.says(`"msg":"ended","tile":"source:0"(?s:.*)"msg":"ended","tile":"net:0"`) // producers first
+	if strings.Contains(p.err.String(), "forced") {
+		t.Errorf("a tile had to be forced:\n%s", p.err.String())
+	}
+}
+
+// A command that ignores SIGTERM, and a child of it, are ended all the same.
+func TestRunStubbornCommand(t *testing.T) {
+	t.Parallel()
+	p := runs(t, "stubborn", "--history", "1", "--", "sh", "-c", `trap "" TERM; sleep 1000 & echo $!; while :; do wait; done`)
+	c := p.dial()
+	if _, err := c.next(); err != nil { // the trap is set, and the child is there
+		t.Fatal(err)
+	}
+	source := children(t, p.cmd.Process.Pid)["tw source:0"]
+	sh := children(t, source)["sh"]
+	shGone := gone(t, sh)
+	sleepGone := gone(t, children(t, sh)["sleep"])
+	p.signal(unix.SIGTERM)
+	c.closes(websocket.StatusGoingAway, "shutting down")
+	p.exit(0)
+	shGone()
+	sleepGone()
+	if strings.Contains(p.err.String(), "forced") {
+		t.Errorf("a tile had to be forced:\n%s", p.err.String())
+	}
+}
+
+func TestRunBudgetSpent(t *testing.T) {
+	t.Parallel()
+	p := start(t, "run", "--name", "budget", "--listen", "127.0.0.1:0", "--ring-size-mib", "4", "--", "sh", "-c", "exit 7")
+	p.exit(4)
+	p.says(`tilewire: topo: restart budget is spent: source:0 .*exit status 7`)
+}
+
+// A command that ends in order leaves the instance up.
+func TestRunCommandEnds(t *testing.T) {
+	t.Parallel()
+	p := runs(t, "ends", "--history", "10", "--", "printf", "a\nb\nlast")
+	p.says(`"msg":"ended","tile":"source:0"`)
+	c := p.dial()
+	c.gets("a", "b", "last")
+	p.signal(unix.SIGINT)
+	c.closes(websocket.StatusGoingAway, "shutting down")
+	p.exit(0)
+}
+
+func TestPipeJoin(t *testing.T) {
+	t.Parallel()
+	inst := runs(t, "joined")
+	c := inst.dial()
+
+	one := start(t, "pipe", "--join", "joined")
+	one.write("a\n")
+	c.gets("a")
+	two := start(t, "pipe", "--join", "joined")
+	two.exit(1)
+	two.says(fmt.Sprintf(`^tilewire: joined: its ring has a producer, process %d \(tilewire\).*\n$`, one.cmd.Process.Pid))
+
+	// Killed in the middle of staging: a line of which no end is in sight. The pipe takes 64 KiB at most,
+	// so most of it was staged when the write returns.
+	one.write(strings.Repeat("half ", 200_000))
+	one.signal(unix.SIGKILL)
+	one.exit(128 + 9)
+	three := start(t, "pipe", "--join", "joined")
+	three.write("b\nc")
+	three.in.Close()
+	three.exit(0)
+	c.gets("b", "c") // nothing of the half line
+
+	// An instance that ends takes its producers along.
+	four := start(t, "pipe", "--join", "joined", "--frame", "nul")
+	four.write("d\x00")
+	c.gets("d")
+	inst.signal(unix.SIGTERM)
+	c.closes(websocket.StatusGoingAway, "shutting down")
+	inst.exit(0)
+	four.exit(1)
+	four.says(`^tilewire: instance "joined" has ended\n$`)
+}
+
+// A supervisor that is killed leaves memory; a producer that is joined to it goes on under the next one.
+func TestRunTakesOver(t *testing.T) {
+	t.Parallel()
+	p := runs(t, "over")
+	prod := start(t, "pipe", "--join", "over")
+	c := p.dial()
+	prod.write("a\n")
+	c.gets("a")
+	second := start(t, "run", "--name", "over", "--listen", "127.0.0.1:0")
+	second.exit(1)
+	second.says(fmt.Sprintf(`^tilewire: name is taken: an instance called "over" is live \(process .*%d.*\n$`, p.cmd.Process.Pid))
+	net := gone(t, children(t, p.cmd.Process.Pid)["tw net:0"])
+	p.signal(unix.SIGKILL)
+	p.exit(128 + 9)
+	net()
+	p = runs(t, "over")
+	c = p.dial()
+	prod.write("b\n")
+	c.gets("b")
+	prod.in.Close()
+	prod.exit(0)
+	p.signal(unix.SIGTERM)
+	p.exit(0)
+}
+
+// Memory that was made beforehand: what it was made for holds, unless a flag says otherwise; what can't be had is refused.
+func TestRunOnMadeMemory(t *testing.T) {
+	t.Parallel()
+	start(t, "server", "new", "--name", "made", "--listen", "127.0.0.1:0", "--ring-size-mib", "4", "--max-connections", "64", "--history", "1").exit(0)
+	p := start(t, "run", "--name", "made", "--ring-size-mib", "8")
+	p.exit(2)
+	p.says(`^tilewire: --ring-size-mib 8: the memory of "made" was made for 4; .*server delete --name made.*\n$`)
+	p = start(t, "run", "--name", "made")
+	p.serving()
+	prod := start(t, "pipe", "--join", "made")
+	prod.write("a\nb\n")
+	prod.in.Close()
+	prod.exit(0)
+	p.dial().gets("b")
+	p.signal(unix.SIGINT)
+	p.exit(0)
+}
+
+func TestDemo(t *testing.T) {
+	p := start(t, "demo", "--clients", "200", "--stall", "3", "--duration", "2s", "--rate", "2000", "--json")
+	p.exit(0)
+	var s demoSummary
+	if err := json.NewDecoder(strings.NewReader(p.out.String())).Decode(&s); err != nil {
+		t.Fatalf("%v in %q", err, p.out.String())
+	}
+	if s.Clients != 200 || s.Stalled != 3 || s.Evicted != 3 || s.Others != 0 || s.Published < 400 || s.Deliveries < 1 {
+		t.Errorf("%+v", s)
+	}
+	if s.Closed["ws_client_too_slow"] != 3 {
+		t.Errorf("closed: %v", s.Closed)
+	}
+}
+
+func TestDemoInterrupted(t *testing.T) {
+	t.Parallel()
+	p := start(t, "demo", "--clients", "20", "--stall", "1")
+	p.says("will stop reading")
+	p.signal(unix.SIGTERM)
+	p.exit(0)
+	_, _ = io.Copy(io.Discard, strings.NewReader(p.out.String()))
+}
