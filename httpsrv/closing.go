@@ -128,7 +128,7 @@ func (t *NetTile) evict(slot uint32) {
 }
 
 // beginClose has the stream end at stop, a frame boundary, with a close frame.
-// From here on the client has CloseTimeout.
+// From here on the client has closeWithin.
 func (t *NetTile) beginClose(slot uint32, code uint16, text string, why CloseReason, stop uint64) {
 	c := &t.conns[slot]
 	if c.state != stStream && c.state != stUpgrade {
@@ -149,7 +149,7 @@ func (t *NetTile) beginClose(slot uint32, code uint16, text string, why CloseRea
 	c.stop, c.reason = stop, why
 	c.slow |= slowStop | slowState
 	c.state = stClosing
-	t.setDeadline(slot, t.opt.CloseTimeout.Nanoseconds())
+	t.setDeadline(slot, t.closeWithin.Nanoseconds())
 	t.touch(slot)
 }
 
@@ -162,6 +162,10 @@ func (t *NetTile) closeSent(slot uint32, c *conn) {
 	t.putBuf(&t.head, &c.headBuf)
 	if c.flags&(flPeerClose|flFailed) != 0 {
 		t.linger(slot, c)
+		return
+	}
+	if end := t.now + t.opt.CloseTimeout.Nanoseconds(); c.deadline > end { // for its answer
+		t.setDeadline(slot, t.opt.CloseTimeout.Nanoseconds())
 	}
 }
 

@@ -145,11 +145,11 @@ type conn struct {
 	peer     [16]byte
 	peerPort uint16
 	closeGot uint16 // code of the client's close frame
-	_        [92]byte
+	_        [28]byte
 }
 
 const (
-	connSz    = 384
+	connSz    = 320
 	pendingSz = 48
 
 	// Slots of a connection's head buffer. A response head takes all of it;

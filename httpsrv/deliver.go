@@ -30,6 +30,9 @@ func (t *NetTile) deliverRing(i int) int {
 	if rd.end-g.swept >= t.opt.Headroom/2 || rd.seen-g.sweptSeq >= t.srv.params.MaxWsSendFrameCnt/8 {
 		t.sweep(i)
 	}
+	if i == 0 {
+		t.cnt.Cell(cntWalkedSeq).Set(rd.seen)
+	}
 	return int(min(n, 1<<20))
 }
 

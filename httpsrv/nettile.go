@@ -74,6 +74,8 @@ type NetTile struct {
 	date     [29]byte
 	dateSec  int64
 	draining bool
+
+	closeWithin time.Duration // for what a client has yet to get before its close frame
 }
 
 // local is what the process knows of a slot besides its conn.
@@ -150,6 +152,7 @@ func (t *NetTile) attach() error {
 	if o.CloseTimeout == 0 {
 		o.CloseTimeout = time.Second
 	}
+	t.closeWithin = o.CloseTimeout
 	var err error
 	if t.cnt, err = s.Counters(t.id); err != nil {
 		return err
@@ -177,6 +180,7 @@ func (t *NetTile) attach() error {
 	for _, r := range s.rings {
 		t.rd = append(t.rd, newReader(r, t.id))
 	}
+	t.cnt.Cell(cntWalkedSeq).Set(t.rd[0].seen)
 	t.rd = append(t.rd, newReader(s.reply[t.id], t.id))
 	for _, r := range s.reply[p.TileCnt:] {
 		t.rd = append(t.rd, newReader(r, t.id))
@@ -243,7 +247,9 @@ func (t *NetTile) abandon() {
 	for i := len(t.conns); i > 0; i-- {
 		c := &t.conns[i-1]
 		if c.state != stFree {
-			c.state = stFree
+			gen := c.gen.Load()
+			*c = conn{fd: -1}
+			c.gen.Store(gen)
 			t.cnt.Cell(cntClosed0 + int(CloseTileLost)).Inc()
 		}
 		t.free = append(t.free, uint32(i-1))
@@ -325,7 +331,7 @@ func (t *NetTile) Poll(now int64, timeoutMs int) int {
 			slept = true
 		}
 	}
-	n, _ := shmem.EpollWait(t.ep, t.events[:], timeoutMs) // an error is EINTR: nothing yet
+	n := t.wait(timeoutMs)
 	if slept {
 		t.bell.Awake()
 		t.now = shmem.Monotonic()
@@ -338,6 +344,23 @@ func (t *NetTile) Poll(now int64, timeoutMs int) int {
 	t.wheel.advance(t.now, t.due)
 	t.flush()
 	return work + n
+}
+
+// briefly is how many ms of a wait the Go scheduler is not told of.
+const briefly = 8
+
+// wait waits for events, at first without a word to the Go scheduler: where
+// messages come every few ms, its monitor would cost a quarter of the CPU.
+func (t *NetTile) wait(timeoutMs int) int {
+	if timeoutMs < 0 {
+		n, _ := shmem.EpollWait(t.ep, t.events[:], timeoutMs)
+		return n
+	}
+	n, e := shmem.EpollWaitRaw(t.ep, t.events[:], min(timeoutMs, briefly))
+	if n == 0 && e == 0 && timeoutMs > briefly {
+		n, _ = shmem.EpollWait(t.ep, t.events[:], timeoutMs-briefly)
+	}
+	return n // an error is EINTR: nothing yet
 }
 
 // retryIn shortens a wait to the time at which a listener that met a shortage is tried again.
@@ -476,10 +499,11 @@ func (t *NetTile) StopListening() {
 // Drain stops listening and closes every client: WebSockets with code and text
 // (at most 123 bytes), after what has been published so far, the others after
 // their response. It returns at once; Conns tells when all are gone. within
-// bounds how long a client may take (and its answer to the close again).
+// bounds how long a client may take for that, besides CloseTimeout for its
+// answer.
 func (t *NetTile) Drain(code uint16, text string, why CloseReason, within time.Duration) {
 	t.draining = true
-	t.opt.CloseTimeout = within
+	t.closeWithin = within
 	t.StopListening()
 	t.deliver()
 	for i := range t.conns {

@@ -28,10 +28,10 @@ type Params struct {
 	AppCnt  uint32 // applications with a reply ring of their own; 0 to 64
 
 	// Pools of each tile, in buffers that are held only while bytes are unfinished.
-	HeadBufCnt uint32 // 1 KiB each: response heads, pongs, close frames; default MaxConnectionCnt + MaxWsConnectionCnt/8
+	HeadBufCnt uint32 // 1 KiB each: response heads, pongs, close frames; default MaxConnectionCnt + MaxWsConnectionCnt/16
 	RecvBufCnt uint32 // 16 KiB each: bytes received from WebSocket clients; default 64
 	MsgBufCnt  uint32 // MaxWsRecvFrameLen each: messages being received; default 32
-	PendingCnt uint32 // messages to one client that wait for their turn; default MaxWsConnectionCnt + 4,096
+	PendingCnt uint32 // messages to one client that wait for their turn; default MaxWsConnectionCnt/4 + 4,096
 
 	StaticSz uint64 // bytes for static bodies; default 256 KiB
 }
@@ -65,10 +65,10 @@ func (p Params) complete() (Params, error) {
 	}
 	def64(&p.ReplyBufferSz, reply)
 	def64(&p.MaxWsSendFrameCnt, p.RingDepth)
-	def(&p.HeadBufCnt, p.MaxConnectionCnt+p.MaxWsConnectionCnt/8+1)
+	def(&p.HeadBufCnt, p.MaxConnectionCnt+p.MaxWsConnectionCnt/16+1)
 	def(&p.RecvBufCnt, 64)
 	def(&p.MsgBufCnt, 32)
-	def(&p.PendingCnt, p.MaxWsConnectionCnt+4096)
+	def(&p.PendingCnt, p.MaxWsConnectionCnt/4+4096)
 	def64(&p.StaticSz, 256<<10)
 
 	type bound struct {
@@ -81,10 +81,10 @@ func (p Params) complete() (Params, error) {
 		{"MaxWsConnectionCnt", uint64(p.MaxWsConnectionCnt), 0, 1 << 20, false},
 		{"MaxRequestLen", uint64(p.MaxRequestLen), 64, 1 << 30, false},
 		{"MaxWsRecvFrameLen", uint64(p.MaxWsRecvFrameLen), uint64(p.MaxRequestLen), 1 << 30, false},
-		{"MaxWsSendFrameCnt", p.MaxWsSendFrameCnt, 1, 1 << 32, false},
 		{"OutgoingBufferSz", p.OutgoingBufferSz, 8, 1 << 40, true},
 		{"SideBufferSz", p.SideBufferSz, 8, 1 << 40, true},
 		{"RingDepth", p.RingDepth, 4, 1 << 32, true},
+		{"MaxWsSendFrameCnt", p.MaxWsSendFrameCnt, 1, 1 << 32, false}, // behind its default
 		{"ReplyBufferSz", p.ReplyBufferSz, 8, 1 << 40, true},
 		{"ReplyDepth", p.ReplyDepth, 4, 1 << 32, true},
 		{"TileCnt", uint64(p.TileCnt), 1, 255, false},

@@ -22,6 +22,7 @@ type peer struct {
 	eof   bool
 	reset bool
 	stall bool // reads nothing
+	buf   [16384]byte
 }
 
 // dial connects a client to the rig. rcvBuf bounds what it takes in without reading; 0: the kernel's choice.
@@ -54,7 +55,7 @@ func (r *rig) dialTo(addr string, rcvBuf int) *peer {
 		}
 	}
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // a unix socket has none
-	if err := unix.Connect(fd, sa); err != nil { // the backlog takes it at once
+	if err := unix.Connect(fd, sa); err != nil {                      // the backlog takes it at once
 		r.Fatal(err)
 	}
 	if err := unix.SetNonblock(fd, true); err != nil {
@@ -71,7 +72,7 @@ func (r *rig) adopt(fd int) *peer {
 
 // pump reads what has come, unless the client stalls.
 func (p *peer) pump() {
-	var buf [16384]byte
+	buf := &p.buf
 	for p.fd >= 0 && !p.eof && !p.stall {
 		n, err := unix.Read(p.fd, buf[:])
 		switch {
@@ -242,7 +243,8 @@ func (p *peer) want(op byte, payloads ...string) {
 	}
 }
 
-// wantClose awaits a close frame, the first among other frames, then the end.
+// wantClose awaits a close frame, the first among other frames, answers it, and
+// awaits the end.
 func (p *peer) wantClose(code uint16) (text string) {
 	p.r.Helper()
 	for {
@@ -253,6 +255,7 @@ func (p *peer) wantClose(code uint16) (text string) {
 		if len(payload) < 2 || binary.BigEndian.Uint16([]byte(payload)) != code {
 			p.r.Fatalf("close frame %q, want code %d", payload, code)
 		}
+		_, _ = sysWrite(p.fd, frame(ws.OpClose, true, payload[:2])) // who closed first does not read it
 		p.closed()
 		if len(p.in) != 0 {
 			p.r.Errorf("%q after the close frame", short(string(p.in)))

@@ -9,6 +9,28 @@ import (
 	"github.com/tilewire/tilewire/shmem"
 )
 
+// Cork holds the doorbells until Uncork: for a burst of messages, of which the
+// first would else wake a tile that sleeps, and, where producer and tile share a
+// CPU, let it send that one alone to everybody. Tiles that are awake see each
+// message at once all the same, and one that sleeps is not left behind by more
+// than a sixteenth of the ring.
+func (s *Stage) Cork() { s.corked = true }
+
+// Uncork rings the doorbells if anything was published since Cork.
+func (s *Stage) Uncork() {
+	s.corked = false
+	if s.held > 0 {
+		s.ring()
+	}
+}
+
+func (s *Stage) ring() {
+	s.held = 0
+	for i := range s.bells {
+		s.bells[i].ring()
+	}
+}
+
 // opBody marks a descriptor whose bytes are a response body for one connection.
 const opBody = 0xff
 
@@ -159,8 +181,8 @@ func (s *Stage) publish(area int, off, n, dest uint64, op byte) (Seq, error) {
 	s.seq = seq
 	step(ptPublished)
 	s.reset()
-	for i := range s.bells {
-		s.bells[i].ring()
+	if s.held += n; !s.corked || s.held > r.size[area]/16 {
+		s.ring()
 	}
 	return Seq(seq), nil
 }

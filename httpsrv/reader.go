@@ -19,6 +19,7 @@ type reader struct {
 	pinned   [areaCnt]uint64 // what line holds
 	msgs     uint64          // broadcasts walked
 	overruns uint64          // walks that found descriptors reused
+	walking  message         // the descriptor that walk shows; here, so that it isn't allocated
 }
 
 // newReader returns the reader of tile's slot, standing at what is published
@@ -54,11 +55,11 @@ func (rd *reader) walk(side func(*message)) (n uint64) {
 	n = head - rd.seen
 	rd.prev, rd.from = rd.end, rd.end
 	first := true
-	var m message
+	m := &rd.walking
 	for s := rd.seen + 1; s != head+1; s++ {
-		if !rd.r.read(s, &m) {
+		if !rd.r.read(s, m) {
 			rd.overruns++
-			for !rd.r.read(head, &m) {
+			for !rd.r.read(head, m) {
 				head = rd.r.hdr.head.Load()
 				step(ptLookup)
 			}
@@ -71,7 +72,7 @@ func (rd *reader) walk(side func(*message)) (n uint64) {
 				rd.from, first = m.off, false
 			}
 		} else if side != nil {
-			side(&m)
+			side(m)
 		}
 		rd.seen, rd.end = s, m.end[areaBroadcast]
 	}

@@ -153,6 +153,12 @@ func ringNew(mem shmem.Mem, p ringParams, id uint32, epoch, seq0 uint64) error {
 	for a := range areaCnt {
 		h.limit[a].Store(0)
 	}
+	for i := range h.errTotal {
+		h.errTotal[i].Store(0)
+	}
+	h.pid.Store(0)
+	h.bytes.Store(0)
+	h.waits.Store(0)
 	for i := range h.gap {
 		h.gap[i].Store(0)
 	}
@@ -168,6 +174,7 @@ func ringNew(mem shmem.Mem, p ringParams, id uint32, epoch, seq0 uint64) error {
 	}
 	s := &r.descs[seq0&r.mask]
 	s.off, s.end, s.len, s.dest = 0, [areaCnt]uint64{}, 0, 0
+	s.time, s.op, s.area = 0, 0, areaBroadcast
 	s.seq.Store(seq0)
 	h.head.Store(seq0)
 	return nil

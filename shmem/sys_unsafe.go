@@ -114,14 +114,23 @@ func Accept(fd int, from *unix.RawSockaddrAny) (int, unix.Errno) {
 // and returns how many it wrote to ev, which must not be empty. EINTR comes often (the Go runtime preempts by
 // signals) and means: nothing yet.
 func EpollWait(ep int, ev []unix.EpollEvent, timeoutMs int) (int, unix.Errno) {
-	var n uintptr
-	var e unix.Errno
-	p := unsafe.Pointer(unsafe.SliceData(ev))
 	if timeoutMs == 0 {
-		n, _, e = unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(ep), uintptr(p), uintptr(len(ev)), 0, 0, 0)
-	} else {
-		n, _, e = unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(ep), uintptr(p), uintptr(len(ev)), uintptr(timeoutMs), 0, 0)
+		return EpollWaitRaw(ep, ev, 0)
 	}
+	n, _, e := unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(ep), uintptr(unsafe.Pointer(unsafe.SliceData(ev))),
+		uintptr(len(ev)), uintptr(timeoutMs), 0, 0)
+	if e != 0 {
+		return 0, e
+	}
+	return int(n), 0
+}
+
+// EpollWaitRaw is EpollWait without telling the Go scheduler, which then neither takes the processor away nor has
+// its monitor look every 20 µs. Whatever stops the world waits as well: for a process that is but a tile, and for
+// a few ms at most (timeoutMs 0 or more).
+func EpollWaitRaw(ep int, ev []unix.EpollEvent, timeoutMs int) (int, unix.Errno) {
+	n, _, e := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(ep), uintptr(unsafe.Pointer(unsafe.SliceData(ev))),
+		uintptr(len(ev)), uintptr(timeoutMs), 0, 0)
 	if e != 0 {
 		return 0, e
 	}

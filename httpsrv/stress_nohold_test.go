@@ -1,0 +1,8 @@
+//go:build !explore
+
+package httpsrv
+
+// stressHold does something in the exploring build only.
+func stressHold(*NetTile) {}
+
+func stressBreak() {}
