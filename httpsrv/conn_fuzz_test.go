@@ -168,6 +168,7 @@ func fuzzConn(t *testing.T, m shmem.Mem, p Params, bell string, sc *script) {
 			case 0:
 				tl.Stage().WriteString(stuff())
 			case 1:
+				tl.Stage().Unstage()
 				tl.Stage().WriteString(stuff())
 				_, _ = tl.Stage().WsSend(someone(), OpText)
 			case 2:
@@ -196,6 +197,7 @@ func fuzzConn(t *testing.T, m shmem.Mem, p Params, bell string, sc *script) {
 			case 3:
 				r.StaticBody = static
 			case 4:
+				tl.Stage().Unstage()
 				tl.Stage().WriteString(stuff())
 				_ = tl.Stage().Body(&r)
 			}

@@ -214,7 +214,9 @@ func (t *NetTile) received(slot uint32, c *conn, rx *rxPos) bool {
 	rx.msgOp, rx.msgLen, rx.utf8 = 0, 0, 0
 	c.rxCommit(rx)
 	t.putBuf(&t.msg, &c.msgBuf)
-	c.deadline = 0 // a whole message: the next one has its own time
+	if c.state == stStream { // unless the callback closed it
+		c.deadline = 0 // a whole message: the next one has its own time
+	}
 	if c.pendCnt > pausePending {
 		c.flags |= flMore
 		return false // its replies first

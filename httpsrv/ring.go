@@ -6,21 +6,13 @@ import (
 	"sync/atomic"
 
 	"github.com/tilewire/tilewire/shmem"
+	"github.com/tilewire/tilewire/tile"
 )
 
 // Seq is the sequence number of a message in its ring. The first message has
 // the ring's start + 1; the start itself belongs to a sentinel, so that "what
 // is published now" always exists.
-type Seq uint64
-
-// Lt reports whether a comes before b, also across the end of the number range.
-func (a Seq) Lt(b Seq) bool { return int64(a-b) < 0 }
-
-// Le reports whether a is b or comes before it.
-func (a Seq) Le(b Seq) bool { return int64(a-b) <= 0 }
-
-// Diff returns a - b in messages.
-func (a Seq) Diff(b Seq) int64 { return int64(a - b) }
+type Seq = tile.Seq
 
 // Area of a ring's data.
 const (
