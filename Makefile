@@ -29,7 +29,7 @@ explore: ## interleavings of the shared memory protocols, and their rules broken
 	$(GOTEST) -count=1 -tags explore -run 'Explore|Kill|Die|Rule' ./wksp ./httpsrv
 
 stress: ## processes, slow clients, kills and a small ring, every byte verified
-	$(GOTEST) -count=1 -v -timeout 20m -run Stress ./...
+	TILEWIRE_STRESS=full $(GOTEST) -count=1 -v -timeout 20m -run Stress ./httpsrv ./tile
 
 fuzz: ## every fuzz target for FUZZTIME (30s) each
 	@scripts/fuzz.sh $(FUZZTIME)

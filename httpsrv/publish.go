@@ -19,13 +19,13 @@ func (s *Stage) Cork() { s.corked = true }
 // Uncork rings the doorbells if anything was published since Cork.
 func (s *Stage) Uncork() {
 	s.corked = false
-	if s.held > 0 {
+	if s.heldMsgs > 0 {
 		s.ring()
 	}
 }
 
 func (s *Stage) ring() {
-	s.held = 0
+	s.held, s.heldMsgs = 0, 0
 	for i := range s.bells {
 		s.bells[i].ring()
 	}
@@ -181,7 +181,8 @@ func (s *Stage) publish(area int, off, n, dest uint64, op byte) (Seq, error) {
 	s.seq = seq
 	step(ptPublished)
 	s.reset()
-	if s.held += n; !s.corked || s.held > r.size[area]/16 {
+	s.held += n
+	if s.heldMsgs++; !s.corked || s.held > r.size[area]/16 || s.heldMsgs > r.mask/16 {
 		s.ring()
 	}
 	return Seq(seq), nil

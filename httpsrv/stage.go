@@ -33,8 +33,9 @@ type Stage struct {
 	bells []tileBell
 	bound int64 // ns that sends in progress are waited for, for one message
 
-	corked bool   // bells wait for Uncork
-	held   uint64 // bytes published since the bells were rung last
+	corked   bool   // bells wait for Uncork
+	held     uint64 // bytes published since the bells were rung last
+	heldMsgs uint64 // messages of these
 
 	seq   uint64          // last published message
 	end   [areaCnt]uint64 // where both areas end, as published

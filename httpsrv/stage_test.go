@@ -564,3 +564,67 @@ func (s *Stage) payloadOrNil() []byte {
 	}
 	return s.payload()
 }
+
+// A corked burst wakes a tile that sleeps before it can be lapped, whether by
+// bytes or by descriptors, and once at the end.
+func TestCork(t *testing.T) {
+	p := Params{MaxConnectionCnt: 4, MaxWsConnectionCnt: 4, MaxRequestLen: 4096, MaxWsRecvFrameLen: 4096, OutgoingBufferSz: 1 << 20, RingDepth: 1024, TileCnt: 1, RingCnt: 1}
+	fp, err := Footprint(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mem := shmem.Heap(fp, Align())
+	if err := New(mem, p); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Join(mem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tl, err := s.TakeTile(0, TileOptions{BellPath: t.TempDir() + "/bell"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tl.Release()
+	st, err := s.Produce(0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	for _, c := range []struct {
+		name string
+		size int
+		most int // messages before the bell
+	}{{"bytes", 4096, 16}, {"descriptors", 1, 64}} {
+		t.Run(c.name, func(t *testing.T) {
+			tl.bell.Sleep()
+			st.Cork()
+			n := 0
+			for ; tl.bell.Asleep() && n < 1000; n++ {
+				st.Append(c.size)
+				st.Commit(c.size)
+				if _, err := st.WsBroadcast(OpText); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if n < 2 || n > c.most+1 {
+				t.Errorf("rung after %d messages, want 2 to %d", n, c.most+1)
+			}
+			st.Uncork()
+			tl.bell.Sleep()
+			st.Cork()
+			st.Append(1)
+			st.Commit(1)
+			if _, err := st.WsBroadcast(OpText); err != nil || !tl.bell.Asleep() {
+				t.Errorf("corked message: %v, asleep %t", err, tl.bell.Asleep())
+			}
+			if st.Uncork(); tl.bell.Asleep() {
+				t.Error("Uncork did not ring")
+			}
+			tl.bell.Sleep()
+			if st.Uncork(); !tl.bell.Asleep() {
+				t.Error("Uncork rang for nothing")
+			}
+		})
+	}
+}
