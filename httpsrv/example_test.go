@@ -41,6 +41,7 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
+	var reason httpsrv.CloseReason
 	tile, err := server.TakeTile(0, httpsrv.TileOptions{
 		BellPath: filepath.Join(dir, "bell"),
 		Callbacks: httpsrv.Callbacks{
@@ -50,7 +51,7 @@ func Example() {
 				}
 				return httpsrv.Response{Status: 404}
 			},
-			WsClose: func(_ httpsrv.ConnID, why httpsrv.CloseReason) { fmt.Println("closed:", why) },
+			WsClose: func(_ httpsrv.ConnID, why httpsrv.CloseReason) { reason = why },
 		},
 	})
 	if err != nil {
@@ -113,6 +114,7 @@ func Example() {
 	close(stop)
 	hear()
 	<-stopped
+	fmt.Println("closed:", reason)
 	stage.Close()
 	if err := httpsrv.Delete(server.Leave()); err != nil {
 		panic(err)

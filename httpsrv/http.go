@@ -17,8 +17,7 @@ func (t *NetTile) limits() h1.Limits {
 // before the parser refuses.
 func (t *NetTile) readRequest(slot uint32, c *conn) {
 	buf := t.req.buf(c.reqBuf)[:t.srv.params.MaxRequestLen]
-	lim := t.limits()
-	var h h1.Head
+	lim, h := t.limits(), &t.reqHead
 	for range receiveTurns {
 		rx := c.rxNow()
 		n, stop := t.read(slot, buf[rx.end:])
@@ -29,7 +28,7 @@ func (t *NetTile) readRequest(slot uint32, c *conn) {
 		if rx.end < rx.left { // the head is known, its body is not whole
 			continue
 		}
-		next, v := h1.Parse(buf[:rx.end], int(rx.scan), &lim, &h)
+		next, v := h1.Parse(buf[:rx.end], int(rx.scan), &lim, h)
 		switch {
 		case v.Failed():
 			t.refuse(slot, int(v.Status), parseReasons[v.Reason])
@@ -45,7 +44,7 @@ func (t *NetTile) readRequest(slot uint32, c *conn) {
 			rx.left = total
 			continue
 		}
-		t.request(slot, c, &h, buf[:rx.end])
+		t.request(slot, c, h, buf[:rx.end])
 		return
 	}
 	t.later(slot)
@@ -63,7 +62,8 @@ func (t *NetTile) sayContinue(c *conn) {
 // request has the application answer a whole request.
 func (t *NetTile) request(slot uint32, c *conn, h *h1.Head, raw []byte) {
 	end := h.Len + int(h.BodyLen())
-	r := Request{
+	r := &t.reqNow
+	*r = Request{
 		Conn: t.connID(slot), Method: h.Method, Path: h.Path, Query: h.Query, Body: raw[h.Len:end],
 		Headers: RequestHeaders{
 			Host: h.Host, ContentType: h.ContentType, AcceptEncoding: h.AcceptEncoding, Origin: h.Origin,
@@ -75,7 +75,7 @@ func (t *NetTile) request(slot uint32, c *conn, h *h1.Head, raw []byte) {
 	if t.cb.Request != nil {
 		t.stage.room0 = 0 // what is staged now is most likely a body
 		t.stage.Unstage()
-		resp = t.cb.Request(&r)
+		resp = t.cb.Request(r)
 		t.stage.room0 = roomShort
 		t.stage.Unstage()
 	}

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tilewire/tilewire/httpsrv/h1"
 	"github.com/tilewire/tilewire/shmem"
 	"github.com/tilewire/tilewire/tile"
 )
@@ -68,6 +69,9 @@ type NetTile struct {
 	spare   []uint32
 	waiters []uint32 // await a buffer
 	wheel   wheel
+
+	reqHead h1.Head // of the request being read; a field, so that none is allocated
+	reqNow  Request // being answered
 
 	cnt      *tile.Counters
 	now      int64

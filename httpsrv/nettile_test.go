@@ -21,18 +21,23 @@ func TestDoorbell(t *testing.T) {
 		c := r.dial(0).stream("/ws")
 		r.quiet()
 		bell := r.tile.bell
-		ask, answer := make(chan bool), make(chan int)
+		ask, answer := make(chan bool), make(chan bool)
 		go func() {
 			runtime.LockOSThread()
 			for range ask {
-				answer <- r.tile.Poll(shmem.Monotonic(), 60_000)
+				for n := r.count("delivered"); r.count("delivered") == n; {
+					r.tile.Poll(shmem.Monotonic(), 60_000)
+				}
+				answer <- true
 			}
 		}()
 		for i := range 100 {
 			ask <- true
 			if i%2 == 0 { // else it may still be on its way to sleep
-				for !bell.Asleep() {
-					runtime.Gosched()
+				for begin := time.Now(); !bell.Asleep(); runtime.Gosched() {
+					if time.Since(begin) > 5*time.Second {
+						t.Fatal("it does not go to sleep")
+					}
 				}
 			}
 			msg := fmt.Sprint("message ", i)
