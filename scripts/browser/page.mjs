@@ -205,7 +205,11 @@ if (command) {
     }));
     const top = await page.evaluate(() => document.getElementById('log').scrollTop);
     await srv.line(...Array.from({ length: 3000 }, (_, i) => `below ${i}`));
-    await until('lines that wait below', () => /1,\d{3} new|2,000/.test(document.getElementById('follow').textContent));
+    try {
+      await until('lines that wait below', () => /1,\d{3} new|2,000/.test(document.getElementById('follow').textContent));
+    } catch (e) {
+      throw new Error(`${e.message}; button "${await page.locator('#follow').textContent()}", count ${await page.locator('#count').textContent()}`);
+    }
     await drawn();
     assert.equal(await page.evaluate(() => document.getElementById('log').scrollTop), top, 'the text being read did not move');
     await shoot('scrolled');
