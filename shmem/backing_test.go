@@ -14,7 +14,7 @@ import (
 )
 
 // mountFS mounts a file system in a directory of its own, or skips.
-func mountFS(t *testing.T, fsType, data string) string {
+func mountFS(t testing.TB, fsType, data string) string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := unix.Mount("none", dir, fsType, 0, data); err != nil {
@@ -106,20 +106,72 @@ func TestTransparent(t *testing.T) {
 }
 
 // reservePages makes sure that n huge pages of 2 MiB are free, or skips; the pool is put back afterwards.
-func reservePages(t *testing.T, n uint64) {
+func reservePages(t testing.TB, n uint64) { reserve(t, PageHuge, n) }
+
+// reserve is reservePages for any page size.
+func reserve(t testing.TB, page, n uint64) {
 	t.Helper()
-	path := "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
-	was, ok := readPool("/", PageHuge)
+	lockPools(t)
+	was, ok := ReadPool(page)
+	if !ok {
+		t.Skipf("this kernel has no %s pages", bytesString(page))
+	}
+	if was.Available() >= n {
+		return
+	}
+	set := poolSetter(t, was)
+	err := set(was.Total + n - was.Available())
+	if now, _ := ReadPool(page); err != nil || now.Available() < n {
+		t.Skipf("reserving %d pages of %s: %v, %d are free", n, bytesString(page), err, now.Available())
+	}
+}
+
+// poolSetter sets the size of the pool was, which is put back after the test.
+func poolSetter(t testing.TB, was Pool) func(n uint64) error {
+	set := func(n uint64) error { return os.WriteFile(was.File(-1), []byte(strconv.FormatUint(n, 10)), 0) }
+	t.Cleanup(func() {
+		if set(was.Total); readUint(was.File(-1)) != was.Total {
+			t.Errorf("the pool of %s pages is not as it was: %d", bytesString(was.PageSize), was.Total)
+		}
+	})
+	return set
+}
+
+var poolsLocked bool
+
+// lockPools keeps other test processes from the pools until the test ends: each puts back what it found.
+func lockPools(t testing.TB) {
+	t.Helper()
+	if poolsLocked {
+		return
+	}
+	path := filepath.Join(os.TempDir(), "tilewire-test-pools.lock")
+	f, err := os.Open(path)
+	if err != nil {
+		f, err = os.OpenFile(path, os.O_RDONLY|os.O_CREATE, 0o644)
+	}
+	if err != nil {
+		t.Skip("lock of the pools:", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		t.Skip("lock of the pools:", err)
+	}
+	poolsLocked = true
+	t.Cleanup(func() { poolsLocked = false; f.Close() })
+}
+
+// setPool makes the pool of 2 MiB pages n pages large, or skips; it is put back afterwards.
+func setPool(t testing.TB, n uint64) {
+	t.Helper()
+	lockPools(t)
+	was, ok := ReadPool(PageHuge)
 	if !ok {
 		t.Skip("this kernel has no 2 MiB pages")
 	}
-	if was.available() >= n {
-		return
-	}
-	err := os.WriteFile(path, []byte(strconv.FormatUint(was.total+n-was.available(), 10)), 0)
-	t.Cleanup(func() { os.WriteFile(path, []byte(strconv.FormatUint(was.total, 10)), 0) })
-	if now, _ := readPool("/", PageHuge); err != nil || now.available() < n {
-		t.Skipf("reserving %d huge pages: %v, %d are free", n, err, now.available())
+	set := poolSetter(t, was)
+	err := set(n)
+	if now, _ := ReadPool(PageHuge); err != nil || now.Total != n || now.Available() != n {
+		t.Skipf("setting the pool to %d pages: %v, %d of %d are free", n, err, now.Available(), now.Total)
 	}
 }
 
@@ -166,7 +218,7 @@ func TestHugetlbfs(t *testing.T) {
 
 	// The pool is short: an error with figures for those who insist, tmpfs for the others.
 	p, _ := readPool("/", PageHuge)
-	big := (p.available() + 4) * PageHuge
+	big := (p.Available() + 4) * PageHuge
 	_, err = Create(name, big, Options{Backing: BackingHugetlbfs})
 	if !errors.Is(err, ErrNoMemory) || !strings.Contains(err.Error(), "nr_hugepages") {
 		t.Error(err)
@@ -189,8 +241,8 @@ func TestHugetlbfs(t *testing.T) {
 		Unlink(name, true)
 	}
 	now, _ := readPool("/", PageHuge)
-	if now.free != p.free {
-		t.Errorf("%d pages free, %d before: pages leak", now.free, p.free)
+	if now.Free != p.Free {
+		t.Errorf("%d pages free, %d before: pages leak", now.Free, p.Free)
 	}
 }
 
@@ -270,10 +322,7 @@ func TestOrdinaryUser(t *testing.T) {
 		t.Skip("becoming another user needs root")
 	}
 	dir := mountFS(t, "tmpfs", "size=16m,mode=1777")
-	// The directory of the mount must be reachable by the other user.
-	for d := filepath.Dir(dir); strings.HasPrefix(d, os.TempDir()) && d != os.TempDir(); d = filepath.Dir(d) {
-		os.Chmod(d, 0o755)
-	}
+	openWay(dir)
 	t.Setenv(EnvDirs, dir)
 	for name, mode := range map[string]os.FileMode{"roots": 0o600, "public": 0o644} {
 		r, err := Create(name, 4096, Options{Mode: mode})
@@ -296,6 +345,75 @@ func TestOrdinaryUser(t *testing.T) {
 	c.cmd.Wait()
 	if got, err := Reap(); err != nil || len(got) != 3 {
 		t.Error("reap:", got, err)
+	}
+}
+
+func init() {
+	// member joins the regions by the rights of its group.
+	children["member"] = func(dir string) error {
+		os.Setenv(EnvDirs, dir)
+		if _, err := Open("g640", ReadOnly); err != nil {
+			return err
+		}
+		if _, err := Open("g640", ReadWrite); !errors.Is(err, ErrPermission) {
+			return fmt.Errorf("writing by 0640: %v", err)
+		}
+		r, err := Open("g660", ReadWrite)
+		if err != nil {
+			return err
+		}
+		if _, err := r.Mem().Lock(3); err != nil {
+			return err
+		}
+		if _, err := Open("g600", ReadOnly); !errors.Is(err, ErrPermission) {
+			return fmt.Errorf("reading by 0600: %v", err)
+		}
+		mine, err := Create("mine", 3<<20, Options{Mode: 0o660}) // on a mount that is the group's
+		if err != nil {
+			return err
+		}
+		mine.Leave()
+		return Unlink("mine", false)
+	}
+}
+
+// TestGroup: modes and group of a region are what joins go by, on tmpfs and hugetlbfs, whatever the umask.
+func TestGroup(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("giving regions to a group needs root")
+	}
+	defer unix.Umask(unix.Umask(0o077))
+	for fs, data := range map[string]string{"tmpfs": "size=16m", "hugetlbfs": "pagesize=2M"} {
+		t.Run(fs, func(t *testing.T) {
+			if fs == "hugetlbfs" {
+				reservePages(t, 5)
+			}
+			const gid = 54321
+			dir := mountFS(t, fs, fmt.Sprintf("%s,gid=%d,mode=1770", data, gid))
+			openWay(dir)
+			t.Setenv(EnvDirs, dir)
+			for name, mode := range map[string]os.FileMode{"g600": 0o600, "g640": 0o640, "g660": 0o660} {
+				r, err := Create(name, 4096, Options{Mode: mode, Gid: gid, MaxPageSize: PageHuge, Backing: map[string]Backing{"tmpfs": BackingShm, "hugetlbfs": BackingHugetlbfs}[fs]})
+				if err != nil {
+					t.Fatal(err)
+				}
+				st, _ := os.Stat(r.Path())
+				if st.Mode() != mode || st.Sys().(*syscall.Stat_t).Gid != gid {
+					t.Errorf("%v %+v", st.Mode(), st.Sys())
+				}
+				r.Leave()
+			}
+			attr := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534, Groups: []uint32{gid}}}
+			c, line := spawn(t, "member", dir, attr)
+			if line != "ready" {
+				t.Fatal(line)
+			}
+			c.stdin.Close()
+			c.cmd.Wait()
+			if got, err := Reap(); err != nil || len(got) != 3 {
+				t.Error(got, err)
+			}
+		})
 	}
 }
 

@@ -42,7 +42,11 @@ func cgroupLimits(root string, page uint64) (out []Limit) {
 		}
 		for _, e := range mounts {
 			if f[1] == "" && e.fsType == "cgroup2" {
-				out = append(out, walkGroup(root, e, f[2], v2)...)
+				files := v2
+				if _, both := e.options["memory_hugetlb_accounting"]; both && page != PageNormal {
+					files = append(files, [2]string{"memory.max", "memory.current"})
+				}
+				out = append(out, walkGroup(root, e, f[2], files)...)
 				break
 			}
 			for _, c := range strings.Split(f[1], ",") {

@@ -81,7 +81,7 @@ func start(t *testing.T, mode, arg string, attr *syscall.SysProcAttr, env ...str
 func spawn(t *testing.T, mode, arg string, attr *syscall.SysProcAttr, env ...string) (*child, string) {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(append(os.Environ(), childEnv+"="+mode+":"+arg), env...)
+	cmd.Env = append(append(os.Environ(), childEnv+"="+mode+":"+arg, "GORACE=atexit_sleep_ms=0"), env...)
 	cmd.SysProcAttr = attr
 	cmd.Stderr = os.Stderr
 	in, _ := cmd.StdinPipe()

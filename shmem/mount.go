@@ -49,22 +49,47 @@ func (m mount) String() string {
 // findMounts returns the directories that can hold regions: those of EnvDirs if it is set, else /dev/shm and every
 // hugetlbfs mount of this mount namespace. A directory that cannot be examined is left out.
 func findMounts() []mount {
-	var dirs []string
-	disk := false
 	if env := os.Getenv(EnvDirs); env != "" {
-		dirs, disk = strings.Split(env, ":"), true
-	} else {
-		info, _ := os.ReadFile("/proc/self/mountinfo")
-		dirs = append([]string{defaultShm}, hugetlbfsDirs(string(info))...)
+		return examineAll(strings.Split(env, ":"), func(mount) bool { return true })
 	}
-	var out []mount
-	for i, dir := range dirs {
-		if dir == "" || slices.Contains(dirs[:i], dir) {
+	info, _ := os.ReadFile("/proc/self/mountinfo")
+	return append(examineAll([]string{defaultShm}, func(m mount) bool { return m.kind == kindTmpfs }),
+		// A mount may be hidden by another on top of it: what counts is what lies there.
+		examineAll(hugetlbfsDirs(string(info)), func(m mount) bool { return m.kind == kindHugetlbfs })...)
+}
+
+// Mount is a directory that can hold regions.
+type Mount struct {
+	Dir       string
+	Hugetlbfs bool
+	PageSize  uint64 // bytes; 4096 unless hugetlbfs
+	Size      uint64 // bytes, the mount's own limit; 0: none
+	Free      uint64 // bytes under that limit
+	Err       error  // ErrPermission if this process may not create regions there
+}
+
+// Mounts returns the directories Create and Open look at, in their order: /dev/shm and every hugetlbfs mount of this
+// mount namespace, or those that EnvDirs names.
+func Mounts() []Mount {
+	var out []Mount
+	for _, m := range findMounts() {
+		out = append(out, Mount{Dir: m.dir, Hugetlbfs: m.kind == kindHugetlbfs, PageSize: m.page, Size: m.total, Free: m.free, Err: m.writable()})
+	}
+	return out
+}
+
+// examineAll examines those dirs that want accepts, each directory once: bind mounts show one under several names.
+func examineAll(dirs []string, want func(mount) bool) (out []mount) {
+	type inode struct{ dev, ino uint64 }
+	seen := map[inode]bool{}
+	for _, dir := range dirs {
+		var st unix.Stat_t
+		m, ok := examine(dir)
+		if !ok || !want(m) || unix.Stat(dir, &st) != nil || seen[inode{st.Dev, st.Ino}] {
 			continue
 		}
-		if m, ok := examine(dir); ok && (disk || m.kind != kindDisk) {
-			out = append(out, m)
-		}
+		seen[inode{st.Dev, st.Ino}] = true
+		out = append(out, m)
 	}
 	return out
 }
@@ -150,8 +175,11 @@ func hugetlbfsDirs(info string) (dirs []string) {
 // writable returns ErrPermission with the mend unless this process may create files in the mount.
 func (m mount) writable() error {
 	if err := unix.Access(m.dir, unix.W_OK|unix.X_OK); err != nil {
-		return fmt.Errorf("%w: uid %d may not create files in %s; mend: sudo chown %d %s", ErrPermission,
-			os.Geteuid(), m, os.Geteuid(), m.dir)
+		mend := fmt.Sprintf("sudo chown %d %s", os.Geteuid(), m.dir)
+		if m.kind == kindHugetlbfs {
+			mend = fmt.Sprintf("sudo chgrp %d %s && sudo chmod 1770 %s", os.Getegid(), m.dir, m.dir)
+		}
+		return fmt.Errorf("%w: uid %d may not create files in %s; mend: %s", ErrPermission, os.Geteuid(), m, mend)
 	}
 	return nil
 }

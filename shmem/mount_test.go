@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestMountinfo(t *testing.T) {
@@ -51,7 +53,7 @@ func TestPool(t *testing.T) {
 	root := tree(t, map[string]string{dir + "nr_hugepages": "10", dir + "free_hugepages": "6", dir + "resv_hugepages": "2",
 		dir + "surplus_hugepages": "1", dir + "nr_overcommit_hugepages": "4", node + "nr_hugepages": "10", node + "free_hugepages": "6"})
 	p, ok := readPool(root, PageHuge)
-	if !ok || p.available() != 7 || !slices.Equal(p.nodes, []NodePages{{1, 10, 6}}) {
+	if !ok || p.Available() != 7 || !slices.Equal(p.Nodes, []NodePages{{1, 10, 6, false}}) {
 		t.Errorf("%+v", p)
 	}
 	if got := p.mend(9); got != "echo 12 | sudo tee /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages" {
@@ -59,6 +61,57 @@ func TestPool(t *testing.T) {
 	}
 	if _, ok := readPool(root, PageGigantic); ok {
 		t.Error("1 GiB pages from nowhere")
+	}
+}
+
+// TestPoolByNode: free pages of a node that the cpuset bars do not count.
+func TestPoolByNode(t *testing.T) {
+	const dir = "sys/kernel/mm/hugepages/hugepages-2048kB/"
+	files := map[string]string{dir + "nr_hugepages": "10", dir + "free_hugepages": "9", "proc/self/status": "Name: x\nMems_allowed_list:\t0,2-3"}
+	for node, free := range map[string]string{"0": "2", "1": "6", "3": "1"} {
+		d := "sys/devices/system/node/node" + node + "/hugepages/hugepages-2048kB/"
+		files[d+"nr_hugepages"], files[d+"free_hugepages"] = "6", free
+	}
+	p, ok := readPool(tree(t, files), PageHuge)
+	if !ok || p.Available() != 3 || !slices.Equal(p.Nodes, []NodePages{{0, 6, 2, false}, {1, 6, 6, true}, {3, 6, 1, false}}) {
+		t.Errorf("%+v, %d", p, p.Available())
+	}
+	if p.File(1) != "/sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages" {
+		t.Error(p.File(1))
+	}
+	for status, want := range map[string]bool{"Mems_allowed_list: 0": true, "": false, "Mems_allowed_list: x": false, "Mems_allowed_list: 0-99999999": false} {
+		if _, ok := allowedNodes(status); ok != want {
+			t.Errorf("%q: %v", status, ok)
+		}
+	}
+}
+
+// TestBindMount: one directory under two names holds each region once.
+func TestBindMount(t *testing.T) {
+	dir, again := mountFS(t, "tmpfs", "size=4m"), t.TempDir()
+	if err := unix.Mount(dir, again, "", unix.MS_BIND, ""); err != nil {
+		t.Skip("bind mount:", err)
+	}
+	t.Cleanup(func() { unix.Unmount(again, 0) })
+	t.Setenv(EnvDirs, dir+":"+again)
+	r, err := Create("twice", 4096, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Leave()
+	if o, err := Open("twice", ReadOnly); err != nil {
+		t.Error(err)
+	} else {
+		o.Leave()
+	}
+	if in, err := List(); err != nil || len(in) != 1 {
+		t.Error(in, err)
+	}
+	if ms := Mounts(); len(ms) != 1 || ms[0].Dir != dir || ms[0].Size != 4<<20 || ms[0].Err != nil || ms[0].Hugetlbfs {
+		t.Errorf("%+v", ms)
+	}
+	if err := Unlink("twice", false); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -91,6 +144,12 @@ func TestCgroupV2(t *testing.T) {
 	if got := cgroupLimits(root, PageNormal); !slices.Equal(got, []Limit{{"/sys/fs/cgroup/a/memory.max", 1000, 500}}) || got[0].Free() != 500 {
 		t.Errorf("%+v", got)
 	}
+	// Where huge pages count as memory too, so does its limit.
+	os.WriteFile(root+"/proc/self/mountinfo", []byte("30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,memory_hugetlb_accounting\n"), 0o644)
+	if got := cgroupLimits(root, PageHuge); len(got) != 3 || got[2].File != "/sys/fs/cgroup/a/memory.max" {
+		t.Errorf("%+v", got)
+	}
+	os.WriteFile(root+"/proc/self/mountinfo", []byte("30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"), 0o644)
 	want := []Limit{{"/sys/fs/cgroup/a/b/hugetlb.2MB.max", 8 << 20, 2 << 20}, {"/sys/fs/cgroup/a/b/hugetlb.2MB.rsvd.max", 4 << 20, 0}}
 	if got := cgroupLimits(root, PageHuge); !slices.Equal(got, want) {
 		t.Errorf("%+v", got)

@@ -23,6 +23,20 @@ type Plan struct {
 	Nodes       []NodePages // hugetlbfs: the pool by NUMA node
 	Limits      []Limit     // of control groups that count these pages
 	Fallback    string      // why not the best backing asked for, with the mend; empty if it is
+	Ways        []Way       // every way that was considered, best first; the plan is the first without an error
+}
+
+// Way is one way to back the region that Preflight was asked about. Figures that are not known are 0.
+type Way struct {
+	Mount       string // directory; empty if no mount has pages of this size
+	Backing     string // for humans
+	PageSize    uint64 // bytes
+	Size        uint64 // of the region in bytes
+	PagesNeeded uint64 // of PageSize
+	PagesFree   uint64 // of PageSize
+	Nodes       []NodePages
+	Limits      []Limit
+	Err         error // why it cannot be had, with figures and mend; nil if it can
 }
 
 // candidate is one way to back a region.
@@ -34,29 +48,40 @@ type candidate struct {
 	free  uint64 // bytes
 	nodes []NodePages
 	lims  []Limit
+	err   error // why it cannot work
+}
+
+// way is c for the outside.
+func (c candidate) way() Way {
+	return Way{Mount: c.mount.dir, Backing: backingString(c.mount.kind, c.page), PageSize: c.page, Size: c.size,
+		PagesNeeded: (c.size + c.page - 1) / c.page, PagesFree: c.free / c.page, Nodes: c.nodes, Limits: c.lims, Err: c.err}
 }
 
 // Preflight says how a region of size bytes would be backed, without touching anything. Its errors are those of
 // Create: ErrNoMemory with pages needed, pages free and the command that mends it, ErrNoPages, ErrPermission,
-// ErrBadSize, ErrBadOption, ErrMlock.
+// ErrBadSize, ErrBadOption, ErrMlock. With one of these the Plan holds Ways alone, if it came as far as that.
 func Preflight(size uint64, o Options) (Plan, error) {
 	o, err := checkRequest(size, o)
 	if err != nil {
 		return Plan{}, err
 	}
-	cands, why := candidates(size, o)
+	all := ways(size, o)
+	var p Plan
+	for _, c := range all {
+		p.Ways = append(p.Ways, c.way())
+	}
+	cands, why := sift(all)
 	if len(cands) == 0 {
-		return Plan{}, refusal(why)
+		return p, refusal(why)
 	}
 	c := cands[0]
 	if err := checkMlock(c, o); err != nil {
-		return Plan{}, err
+		return p, err
 	}
-	return Plan{
-		Mount: c.mount.dir, Backing: backingString(c.mount.kind, c.page), PageSize: c.page, Size: c.size,
-		PagesNeeded: (c.size + c.page - 1) / c.page, PagesFree: c.free / c.page,
-		Nodes: c.nodes, Limits: c.lims, Fallback: fallbackText(why),
-	}, nil
+	w := c.way()
+	p.Mount, p.Backing, p.PageSize, p.Size, p.PagesNeeded, p.PagesFree = w.Mount, w.Backing, w.PageSize, w.Size, w.PagesNeeded, w.PagesFree
+	p.Nodes, p.Limits, p.Fallback = w.Nodes, w.Limits, fallbackText(why)
+	return p, nil
 }
 
 // checkRequest validates what is asked for, whatever the host can give.
@@ -72,103 +97,110 @@ func checkRequest(size uint64, o Options) (Options, error) {
 }
 
 // candidates returns the ways that can work, best first, and why each better or failing one cannot.
-func candidates(size uint64, o Options) (out []candidate, why []error) {
+func candidates(size uint64, o Options) (out []candidate, why []error) { return sift(ways(size, o)) }
+
+func sift(all []candidate) (out []candidate, why []error) {
+	for _, c := range all {
+		if c.err != nil {
+			why = append(why, c.err)
+		} else {
+			out = append(out, c)
+		}
+	}
+	return out, why
+}
+
+// ways returns what Create could try for these options, best first, each with the reason why not if it cannot work.
+func ways(size uint64, o Options) (out []candidate) {
 	mounts := findMounts()
-	pages := []uint64{PageGigantic, PageHuge}
-	for _, page := range pages {
+	for _, page := range []uint64{PageGigantic, PageHuge} {
 		if page > o.MaxPageSize || o.Backing == BackingShm || o.Strict && page != o.MaxPageSize {
 			continue
 		}
 		if o.Backing == BackingAuto && size < page {
-			why = append(why, fmt.Errorf("%w: a region of %s would waste a page of %s", ErrNoPages, bytesString(size), bytesString(page)))
+			out = append(out, candidate{mount: mount{kind: kindHugetlbfs}, size: Align(size, page), page: page,
+				err: fmt.Errorf("%w: a region of %s would waste a page of %s", ErrNoPages, bytesString(size), bytesString(page))})
 			continue
 		}
-		c, err := hugetlbCandidates(mounts, size, page)
-		out, why = append(out, c...), append(why, err...)
+		out = append(out, hugetlbWays(mounts, size, page)...)
 	}
 	if o.Backing == BackingHugetlbfs || o.Strict && o.MaxPageSize == PageGigantic {
-		return out, why
+		return out
 	}
-	found := false
-	for _, m := range mounts {
-		if m.kind == kindHugetlbfs {
-			continue
-		}
-		found = true
-		thp := o.MaxPageSize >= PageHuge && m.kind == kindTmpfs
-		if thp && size < PageHuge {
-			if thp = false; o.Strict {
-				why = append(why, fmt.Errorf("%w: a region of %s has no 2 MiB page", ErrNoPages, bytesString(size)))
-				continue
-			}
-		}
-		if m.kind == kindDisk && o.Strict && o.MaxPageSize > PageNormal {
-			why = append(why, fmt.Errorf("%w: %s has no huge pages", ErrNoPages, m))
-			continue
-		}
-		c, err := shmCandidate(m, size, thp)
-		if err != nil {
-			why = append(why, err)
-			continue
-		}
-		out = append(out, c)
-	}
-	if !found {
-		why = append(why, fmt.Errorf("%w: no tmpfs at %s; mend: sudo mount -t tmpfs -o mode=1777 tmpfs %s", ErrNoPages, defaultShm, defaultShm))
-	}
-	return out, why
+	return append(out, shmWays(mounts, size, o)...)
 }
 
-// hugetlbCandidates returns the hugetlbfs mounts of pages of size page that can take the region.
-func hugetlbCandidates(mounts []mount, size, page uint64) (out []candidate, why []error) {
+// shmWays returns the mounts other than hugetlbfs.
+func shmWays(mounts []mount, size uint64, o Options) (out []candidate) {
+	for _, m := range mounts {
+		thp := o.MaxPageSize >= PageHuge && m.kind == kindTmpfs && size >= PageHuge
+		switch {
+		case m.kind == kindHugetlbfs:
+		case o.Strict && o.MaxPageSize > PageNormal && !thp:
+			c := candidate{mount: m, size: Align(size, PageNormal), page: PageNormal}
+			if c.err = fmt.Errorf("%w: a region of %s has no 2 MiB page", ErrNoPages, bytesString(size)); m.kind == kindDisk {
+				c.err = fmt.Errorf("%w: %s has no huge pages", ErrNoPages, m)
+			}
+			out = append(out, c)
+		default:
+			out = append(out, shmWay(m, size, thp))
+		}
+	}
+	if len(out) == 0 {
+		out = []candidate{{size: size, page: PageNormal, err: fmt.Errorf("%w: no tmpfs at %s; mend: sudo mount -t tmpfs -o mode=1777 tmpfs %s",
+			ErrNoPages, defaultShm, defaultShm)}}
+	}
+	return out
+}
+
+// hugetlbWays returns the hugetlbfs mounts of pages of size page, or one way without a mount that says why there is none.
+func hugetlbWays(mounts []mount, size, page uint64) (out []candidate) {
+	c := candidate{mount: mount{kind: kindHugetlbfs}, size: Align(size, page), page: page}
 	p, ok := readPool(sysRoot, page)
 	if !ok {
-		return nil, []error{fmt.Errorf("%w: this kernel has no %s pages", ErrNoPages, bytesString(page))}
+		c.err = fmt.Errorf("%w: this kernel has no %s pages", ErrNoPages, bytesString(page))
+		return []candidate{c}
 	}
-	rounded := Align(size, page)
-	need := rounded / page
+	need := c.size / page
+	c.free, c.nodes, c.lims = p.Available()*page, p.Nodes, cgroupLimits(sysRoot, page)
 	for _, m := range mounts {
 		if m.kind != kindHugetlbfs || m.page != page {
 			continue
 		}
-		c := candidate{mount: m, size: rounded, page: page, free: p.available() * page, nodes: p.nodes,
-			lims: cgroupLimits(sysRoot, page)}
-		err := m.writable()
+		c := c // each mount its own
+		c.mount = m
+		c.err = m.writable()
 		switch {
-		case err != nil:
-		case c.free < rounded:
-			err = shortage(m.String(), rounded, c.free, page, p.mend(need))
-		case m.capped && m.free < rounded:
-			err = shortage(m.String()+" (size= of the mount)", rounded, m.free, page,
-				fmt.Sprintf("sudo mount -o remount,size=%d %s", m.total+rounded-m.free, m.dir))
+		case c.err != nil:
+		case c.free < c.size:
+			c.err = shortage(m.String(), c.size, c.free, page, p.mend(need))
+		case m.capped && m.free < c.size:
+			c.err = shortage(m.String()+" (size= of the mount)", c.size, m.free, page,
+				fmt.Sprintf("sudo mount -o remount,size=%d %s", m.total+c.size-m.free, m.dir))
 		default:
-			err = c.underLimits()
+			c.err = c.underLimits()
 		}
 		if m.capped {
 			c.free = min(c.free, m.free)
 		}
-		if err != nil {
-			why = append(why, err)
-			continue
-		}
 		out = append(out, c)
 	}
-	if len(out)+len(why) == 0 {
-		unit := map[uint64]string{PageHuge: "2M", PageGigantic: "1G"}[page]
-		dir := "/dev/hugepages" + unit
-		if p.available() < need {
-			why = append(why, shortage("the pool", rounded, p.available()*page, page, p.mend(need)+
-				fmt.Sprintf("; sudo mkdir -p %s; sudo mount -t hugetlbfs -o pagesize=%s,uid=%d none %s", dir, unit, os.Geteuid(), dir)))
-		} else {
-			why = append(why, fmt.Errorf("%w: no hugetlbfs with %s pages is mounted; mend: sudo mkdir -p %s; sudo mount -t hugetlbfs -o pagesize=%s,uid=%d none %s",
-				ErrNoPages, bytesString(page), dir, unit, os.Geteuid(), dir))
-		}
+	if len(out) > 0 {
+		return out
 	}
-	return out, why
+	unit := map[uint64]string{PageHuge: "2M", PageGigantic: "1G"}[page]
+	dir := "/dev/hugepages" + unit
+	mount := fmt.Sprintf("sudo mkdir -p %s; sudo mount -t hugetlbfs -o pagesize=%s,uid=%d none %s", dir, unit, os.Geteuid(), dir)
+	if p.Available() < need {
+		c.err = shortage("the pool", c.size, c.free, page, p.mend(need)+"; "+mount)
+	} else {
+		c.err = fmt.Errorf("%w: no hugetlbfs with %s pages is mounted; mend: %s", ErrNoPages, bytesString(page), mount)
+	}
+	return []candidate{c}
 }
 
-// shmCandidate returns m as a backing if the region fits.
-func shmCandidate(m mount, size uint64, thp bool) (candidate, error) {
+// shmWay returns m, no hugetlbfs, as a backing.
+func shmWay(m mount, size uint64, thp bool) candidate {
 	c := candidate{mount: m, size: Align(size, PageNormal), page: PageNormal, thp: thp, free: math.MaxInt64}
 	if huge := Align(size, PageHuge); thp && (!m.capped || m.free >= huge) && huge <= fileLimit() {
 		c.size = huge // whole huge pages; where that does not fit the rest stays on small ones
@@ -176,23 +208,25 @@ func shmCandidate(m mount, size uint64, thp bool) (candidate, error) {
 	if thp {
 		c.page = PageHuge
 	}
-	if err := m.writable(); err != nil {
-		return c, err
-	}
-	if m.capped {
-		if c.free = m.free; c.free < c.size {
-			return c, tmpfsShortage(m, c.size, c.free)
-		}
-	}
-	if avail, ok := memAvailable(sysRoot); ok && m.kind == kindTmpfs {
-		if avail < c.size {
-			return c, fmt.Errorf("%w: %s (%s) asked for, %s of memory available on this host; mend: ask for less, or free memory",
-				ErrNoMemory, bytesString(c.size), pagesString(c.size, PageNormal), bytesString(avail))
-		}
-		c.free = min(c.free, avail)
-	}
 	c.lims = cgroupLimits(sysRoot, PageNormal)
-	return c, c.underLimits()
+	if m.capped {
+		c.free = m.free
+	}
+	avail, known := memAvailable(sysRoot)
+	switch c.err = m.writable(); {
+	case c.err != nil:
+	case c.free < c.size:
+		c.err = tmpfsShortage(m, c.size, c.free)
+	case known && m.kind == kindTmpfs && avail < c.size:
+		c.err = fmt.Errorf("%w: %s (%s) asked for, %s of memory available on this host; mend: ask for less, or free memory",
+			ErrNoMemory, bytesString(c.size), pagesString(c.size, PageNormal), bytesString(avail))
+	default:
+		if known && m.kind == kindTmpfs {
+			c.free = min(c.free, avail)
+		}
+		c.err = c.underLimits()
+	}
+	return c
 }
 
 // fileLimit is RLIMIT_FSIZE. Beyond it ftruncate does not only fail, it raises SIGXFSZ, which kills.

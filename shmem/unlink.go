@@ -112,11 +112,15 @@ type Info struct {
 	Err        error // why Joiners is not known: ErrPermission, ErrNotRegion
 }
 
-// List returns the regions of this host, mount by mount and by name. It joins nothing.
+// List returns the regions of this host, mount by mount and by name. It joins nothing. Mounts that this user may not
+// read are left out.
 func List() ([]Info, error) {
 	var out []Info
 	for _, m := range findMounts() {
 		entries, err := os.ReadDir(m.dir)
+		if errors.Is(err, os.ErrPermission) {
+			continue
+		}
 		if err != nil {
 			return nil, pathError("listing", m.dir, errors.Unwrap(err))
 		}

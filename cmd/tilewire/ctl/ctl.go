@@ -8,7 +8,9 @@ import (
 )
 
 // Commands returns the control verbs, to be added to the program's root command.
-func Commands() []*cobra.Command { return []*cobra.Command{WkspCmd(), MemCmd()} }
+func Commands() []*cobra.Command {
+	return []*cobra.Command{WkspCmd(), ShmemCmd(), ConfigureCmd(), MemCmd()}
+}
 
 // family makes a command that does nothing but hold others.
 func family(use, short, long string, verbs ...*cobra.Command) *cobra.Command {

@@ -83,6 +83,7 @@ func TestScripts(t *testing.T) {
 			env.Defer(func() { os.RemoveAll(dir) })
 			env.Setenv(shmem.EnvDirs, dir)
 			env.Setenv("SHM", dir)
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // or each program takes a second more under -race
 			return err
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){

@@ -37,7 +37,7 @@ func ExitCode(err error) int {
 	case is(ErrUsage, shmem.ErrBadName, shmem.ErrBadSize, shmem.ErrBadOption,
 		wksp.ErrBadName, wksp.ErrParams, wksp.ErrAlign, wksp.ErrTag):
 		return 2
-	case is(shmem.ErrNoMemory, shmem.ErrNoPages, shmem.ErrMlock):
+	case is(ErrNotConfigured, shmem.ErrNoMemory, shmem.ErrNoPages, shmem.ErrMlock, shmem.ErrPermission):
 		return 3
 	case is(shmem.ErrNotFound, wksp.ErrMagic, wksp.ErrVersion, wksp.ErrLayout, instance.ErrNone, instance.ErrMany):
 		return 5
