@@ -27,6 +27,7 @@ const (
 	cntBlockedNow  // clients that the kernel takes nothing more for now
 	cntMaxLagBytes // lag of the slowest client at the last sweep
 	cntWalkedSeq   // seq of ring 0 up to which the tile has sent what its clients take
+	cntWalkedBytes // and the ring's offset there (RingState.Offset)
 	cntClosed0     // closed_<reason>, one for each CloseReason
 	cntCnt         = cntClosed0 + int(closeReasonCnt)
 )
@@ -37,7 +38,7 @@ func CounterNames() []string {
 		"conns_now", "ws_now", "accepted", "rejected", "accept_errors", "upgrades", "requests",
 		"delivered", "sent_bytes", "sends", "sends_partial", "sends_blocked", "send_errors",
 		"recv_bytes", "recvs", "messages", "pings", "passes", "overruns", "side_dropped", "buffer_waits",
-		"blocked_now", "max_lag_bytes", "walked_seq",
+		"blocked_now", "max_lag_bytes", "walked_seq", "walked_bytes",
 	}
 	for r := range closeReasonCnt {
 		names = append(names, "closed_"+r.Name())

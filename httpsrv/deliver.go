@@ -32,6 +32,7 @@ func (t *NetTile) deliverRing(i int) int {
 	}
 	if i == 0 {
 		t.cnt.Cell(cntWalkedSeq).Set(rd.seen)
+		t.cnt.Cell(cntWalkedBytes).Set(rd.end)
 	}
 	return int(min(n, 1<<20))
 }
@@ -165,7 +166,8 @@ func (t *NetTile) sweep(i int) {
 	if keep := rd.r.size[areaBroadcast] - min(t.opt.Headroom, rd.r.size[areaBroadcast]/2); rd.end > keep {
 		cut = rd.end - keep
 	}
-	cut = max(cut, rd.lagAt(t.srv.params.MaxWsSendFrameCnt))
+	// One large message does not evict those who are getting it.
+	cut = max(min(cut, rd.last), rd.lagAt(t.srv.params.MaxWsSendFrameCnt))
 	lag := uint64(0)
 	list := &g.lists[listBlocked]
 	for j := len(*list) - 1; j >= 0; j-- {
@@ -204,16 +206,18 @@ func (t *NetTile) overrun(i int) {
 	}
 }
 
-// lost: the bytes at a client's cursor are reclaimed. One that got nothing yet
-// joins again further on.
+// lost: the bytes at a client's cursor are reclaimed. One that asked for
+// history and got nothing yet gets as much of it as is left; never less than
+// what was published since it joined, which would be a hole.
 func (t *NetTile) lost(slot uint32) {
 	c := &t.conns[slot]
 	if c.flags&flFresh != 0 && c.state == stStream {
-		p := c.pos()
-		c.commit(txPos{pos: p.pos, at: at(srcRing, t.rd[c.ring].history(uint64(c.history)))})
-		c.history /= 2
-		t.touch(slot)
-		return
+		rd := t.rd[c.ring]
+		if from := rd.history(rd.r.mask); from <= c.stop && from > c.ringPos() {
+			c.commit(txPos{c.pos().pos, at(srcRing, from)})
+			t.touch(slot)
+			return
+		}
 	}
 	t.evict(slot)
 }

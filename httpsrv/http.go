@@ -232,7 +232,10 @@ func (t *NetTile) upgraded(slot uint32, c *conn) {
 		// pass, which this client is part of.
 		c.commit(txPos{c.pos().pos, at(srcRing, rd.history(uint64(c.history)))})
 		t.local[slot].done = rd.msgs
-		c.flags |= flFresh
+		if c.history > 0 { // may begin later within the history, see lost
+			c.flags |= flFresh
+			c.stop = rd.end
+		}
 	}
 	c.flags |= flWs | flMore
 	if t.cb.WsOpen != nil {

@@ -185,6 +185,7 @@ func (t *NetTile) attach() error {
 		t.rd = append(t.rd, newReader(r, t.id))
 	}
 	t.cnt.Cell(cntWalkedSeq).Set(t.rd[0].seen)
+	t.cnt.Cell(cntWalkedBytes).Set(t.rd[0].end)
 	t.rd = append(t.rd, newReader(s.reply[t.id], t.id))
 	for _, r := range s.reply[p.TileCnt:] {
 		t.rd = append(t.rd, newReader(r, t.id))

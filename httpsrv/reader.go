@@ -15,6 +15,7 @@ type reader struct {
 	end  uint64 // broadcast offset up to which messages are published, as of seen
 	from uint64 // where the messages found by the last walk begin (end of before, less a gap)
 	prev uint64 // end before the last walk
+	last uint64 // where the last message begins
 
 	pinned   [areaCnt]uint64 // what line holds
 	msgs     uint64          // broadcasts walked
@@ -33,7 +34,7 @@ func newReader(r *ring, tile int) *reader {
 		step(ptLookup)
 		if r.read(head, &m) {
 			rd.seen, rd.end = head, m.end[areaBroadcast]
-			rd.from, rd.prev = rd.end, rd.end
+			rd.from, rd.prev, rd.last = rd.end, rd.end, rd.end
 			return rd
 		}
 	}
@@ -64,10 +65,12 @@ func (rd *reader) walk(side func(*message)) (n uint64) {
 				step(ptLookup)
 			}
 			rd.seen, rd.end = head, m.end[areaBroadcast]
+			rd.last = m.start()
 			return n
 		}
 		if m.area == areaBroadcast {
 			rd.msgs++
+			rd.last = m.off
 			if first {
 				rd.from, first = m.off, false
 			}

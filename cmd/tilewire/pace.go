@@ -4,31 +4,33 @@ import (
 	"context"
 	"time"
 
+	"github.com/tilewire/tilewire/cmd/tilewire/feed"
 	"github.com/tilewire/tilewire/cmd/tilewire/instance"
 	"github.com/tilewire/tilewire/httpsrv"
 	"github.com/tilewire/tilewire/tile"
 )
 
 const (
-	// paceStep is how many bytes of the input are published between two looks.
+	// paceStep is how many bytes of the input are published between two looks;
+	// a sixteenth of a small ring.
 	paceStep = 16 << 10
 
-	// tileLead and tilePatience: how many messages a pipe may be ahead of the
-	// network tile, and how long it waits for that, each time.
-	tileLead     = 16384
+	// tilePatience is how long a pipe waits, each time, for a network tile that
+	// is behind by a quarter of the ring.
 	tilePatience = time.Second
 
 	// burstMessages and burstBytes: how much is published before a pipe looks
-	// whether clients take it; clientPatience: how long it waits for those that do not.
+	// whether clients take it (of a small ring a sixteenth); clientPatience: how
+	// long it waits for those that do not.
 	burstMessages  = 4096
 	burstBytes     = 512 << 10
 	clientPatience = 50 * time.Millisecond
 )
 
-// pace holds a pipe back when its input comes faster than the network tile sends
-// and the clients read: a file, a command's backlog. Whoever writes into a pipe
-// can wait; without it `cat FILE | tilewire pipe` would lap the ring before the
-// tile's first pass, and evict everybody.
+// pace holds a producer back whose input comes faster than the network tile
+// sends and the clients read: a file, a command's backlog. Whoever writes into a
+// pipe can wait; without it `cat FILE | tilewire pipe` would lap the ring before
+// the tile's first pass, and evict everybody.
 //
 // The waits are bounded: one client that reads nothing costs at most
 // clientPatience for each burst, until it is evicted, and nothing at all when
@@ -36,39 +38,53 @@ const (
 type pace struct {
 	ctx     context.Context
 	in      *instance.Instance
-	st      *httpsrv.Stage
-	walked  *tile.Cell
+	seq     *tile.Cell // walked by the tile
+	off     *tile.Cell
 	blocked *tile.Cell
+	step    int
 
-	seq   uint64 // where the burst began
-	bytes int
+	head httpsrv.Seq // where the burst began
+	at   uint64
 }
 
-func newPace(ctx context.Context, in *instance.Instance, st *httpsrv.Stage) (*pace, error) {
+func newPace(ctx context.Context, in *instance.Instance) (*pace, error) {
 	cnt, err := in.Server.Counters(0)
 	if err != nil {
 		return nil, err
 	}
+	r := in.Server.Ring(0)
 	return &pace{
-		ctx: ctx, in: in, st: st, seq: uint64(st.Seq()),
-		walked: cnt.Lookup("walked_seq"), blocked: cnt.Lookup("blocked_now"),
+		ctx: ctx, in: in, seq: cnt.Lookup("walked_seq"), off: cnt.Lookup("walked_bytes"), blocked: cnt.Lookup("blocked_now"),
+		step: max(1, min(paceStep, int(r.BufferSz/16))), head: r.Head, at: r.Offset,
 	}, nil
 }
 
-// keep is called after at most paceStep bytes of input were published.
-func (p *pace) keep() {
-	head := uint64(p.st.Seq())
-	if head-p.walked.Load() > tileLead {
-		p.wait(tilePatience, func() bool { return head-p.walked.Load() <= tileLead/2 || !p.in.Server.TileHeld(0) })
+// feed publishes p through f, held back where need be.
+func (p *pace) feed(f *feed.Feeder, b []byte) {
+	for len(b) > 0 {
+		n := min(len(b), p.step)
+		_, _ = f.Write(b[:n])
+		b = b[n:]
+		p.keep()
 	}
-	p.bytes += paceStep
-	if head-p.seq < burstMessages && p.bytes < burstBytes {
+}
+
+// keep is called after at most step bytes of input were published.
+func (p *pace) keep() {
+	r := p.in.Server.Ring(0)
+	behind := func(part uint64) bool {
+		return uint64(r.Head)-p.seq.Load() > r.Depth/part || r.Offset-p.off.Load() > r.BufferSz/part
+	}
+	if behind(4) {
+		p.wait(tilePatience, func() bool { return !behind(8) || !p.in.Server.TileHeld(0) })
+	}
+	if r.Head.Diff(p.head) < min(burstMessages, int64(r.Depth/16)) && r.Offset-p.at < min(burstBytes, r.BufferSz/16) {
 		return
 	}
-	if p.blocked.Load() > 0 {
-		p.wait(clientPatience, func() bool { return p.blocked.Load() == 0 })
+	if p.blocked.Load() > 0 || behind(16) {
+		p.wait(clientPatience, func() bool { return p.blocked.Load() == 0 && !behind(16) })
 	}
-	p.seq, p.bytes = head, 0
+	p.head, p.at = r.Head, r.Offset
 }
 
 // wait looks until done or for d. There is no event: the tile tells nobody how far it is.

@@ -216,7 +216,7 @@ func pump(ctx context.Context, in *instance.Instance, fr feed.Framing, tee bool)
 	}
 	defer st.Close()
 	f := feed.New(st, fr)
-	pace, err := newPace(ctx, in, st)
+	pace, err := newPace(ctx, in)
 	if err != nil {
 		return err
 	}
@@ -233,24 +233,27 @@ func pump(ctx context.Context, in *instance.Instance, fr feed.Framing, tee bool)
 	buf := make([]byte, 256<<10)
 	var told feed.Stats
 	nextTell := time.Time{}
+	evicted, err := newEvictions(in)
+	if err != nil {
+		return err
+	}
 	for ctx.Err() == nil {
 		n, err := wake.read(unix.Stdin, buf)
 		if n > 0 {
 			hint.Stop()
-			for rest := buf[:n]; len(rest) > 0; {
-				k := min(len(rest), paceStep)
-				_, _ = f.Write(rest[:k])
-				rest = rest[k:]
-				pace.keep()
-			}
+			pace.feed(f, buf[:n])
 			if tee {
 				if err := wake.write(unix.Stdout, buf[:n]); err != nil {
 					return fmt.Errorf("--tee: %w", err)
 				}
 			}
-			if bad(f.Stats) != bad(told) && time.Now().After(nextTell) {
-				report(f.Stats, st.Max())
-				told, nextTell = f.Stats, time.Now().Add(time.Second)
+			if time.Now().After(nextTell) {
+				if bad(f.Stats) != bad(told) {
+					report(f.Stats, st.Max())
+					told = f.Stats
+				}
+				evicted.tell()
+				nextTell = time.Now().Add(time.Second)
 			}
 		}
 		if err == io.EOF {
@@ -260,14 +263,41 @@ func pump(ctx context.Context, in *instance.Instance, fr feed.Framing, tee bool)
 			return err
 		}
 	}
-	err = f.Close()
+	if ctx.Err() != nil {
+		st.Unstage() // the rest of a message whose end will never come
+	} else {
+		err = f.Close()
+	}
 	if bad(f.Stats) != bad(told) {
 		report(f.Stats, st.Max())
 	}
+	evicted.tell()
 	if f.Stats.Binary > 0 {
 		fmt.Fprintf(os.Stderr, "  %d of %d messages were not UTF-8 and went out as binary\n", f.Stats.Binary, f.Stats.Messages)
 	}
 	return err
+}
+
+// evictions tells of clients that were too slow.
+type evictions struct {
+	cell *tile.Cell
+	told uint64
+}
+
+func newEvictions(in *instance.Instance) (*evictions, error) {
+	cnt, err := in.Server.Counters(0)
+	if err != nil {
+		return nil, err
+	}
+	c := cnt.Lookup("closed_" + httpsrv.CloseWsClientTooSlow.Name())
+	return &evictions{cell: c, told: c.Load()}, nil
+}
+
+func (e *evictions) tell() {
+	if n := e.cell.Load(); n != e.told {
+		fmt.Fprintf(os.Stderr, "  %d clients evicted: %v\n", n-e.told, httpsrv.CloseWsClientTooSlow)
+		e.told = n
+	}
 }
 
 func bad(s feed.Stats) uint64 { return s.TooLarge + s.Lost }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/coder/websocket"
@@ -202,4 +203,75 @@ func TestDemoInterrupted(t *testing.T) {
 	p.signal(unix.SIGTERM)
 	p.exit(0)
 	_, _ = io.Copy(io.Discard, strings.NewReader(p.out.String()))
+}
+
+// Input that comes faster than the ring is large is held back, whether a pipe
+// joins or a command is the source: nobody who reads is left behind.
+func TestPaced(t *testing.T) {
+	const n = 60_000
+	long := strings.Repeat("x", 300)
+	text := func() string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, "%d %s\n", i, long)
+		}
+		return b.String()
+	}()
+	verify := func(t *testing.T, cs ...*client) {
+		var wg sync.WaitGroup
+		for _, c := range cs {
+			wg.Go(func() {
+				for i := range n {
+					if got, err := c.next(); err != nil || got != fmt.Sprintf("%d %s", i, long) {
+						t.Errorf("message %d: %.40q, %v", i, got, err)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+	}
+	t.Run("join", func(t *testing.T) {
+		p := runs(t, "pacedjoin", "--ring-size-mib", "1")
+		a, b := p.dial(), p.dial()
+		j := start(t, "pipe", "--join", "pacedjoin")
+		go func() {
+			_, _ = io.WriteString(j.in, text)
+			j.in.Close()
+		}()
+		verify(t, a, b)
+		j.exit(0)
+		p.signal(unix.SIGTERM)
+		p.exit(0)
+	})
+	t.Run("command", func(t *testing.T) {
+		dir := t.TempDir()
+		file, gate := filepath.Join(dir, "text"), filepath.Join(dir, "gate")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mkfifo(gate, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p := runs(t, "pacedrun", "--ring-size-mib", "1", "--", "sh", "-c", "read x <"+gate+"; exec cat "+file)
+		a, b := p.dial(), p.dial()
+		if err := os.WriteFile(gate, []byte("go\n"), 0); err != nil { // waits until it is read
+			t.Fatal(err)
+		}
+		verify(t, a, b)
+		p.signal(unix.SIGTERM)
+		p.exit(0)
+	})
+}
+
+// A message whose end never came is not published when a pipe is told to stop.
+func TestPipeStoppedInsideALine(t *testing.T) {
+	t.Parallel()
+	p := serve(t)
+	c := p.dial()
+	p.write("whole\nhalf a li")
+	c.gets("whole")
+	p.signal(unix.SIGINT)
+	c.closes(websocket.StatusGoingAway, "shutting down")
+	p.exit(0)
 }

@@ -43,6 +43,10 @@ func sourceTile(a tileArgs, framing string, args []string) (err error) {
 	if err != nil {
 		return err
 	}
+	pace, err := newPace(ctx, in)
+	if err != nil {
+		return err
+	}
 	chunks, free := reading(out)
 	var readErr error
 	f := feed.New(st, fr)
@@ -55,10 +59,14 @@ func sourceTile(a tileArgs, framing string, args []string) (err error) {
 		case c, ok := <-chunks:
 			if !ok {
 				waited = true
-				loop.Stop(errors.Join(readErr, f.Close(), cmd.Wait()))
+				err := errors.Join(readErr, cmd.Wait())
+				if err == nil { // else its last message may be cut off
+					err = f.Close()
+				}
+				loop.Stop(err)
 				return 0
 			}
-			_, _ = f.Write(c.b)
+			pace.feed(f, c.b)
 			readErr = c.err
 			free <- c.b
 			return 1
