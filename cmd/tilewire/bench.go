@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -56,25 +57,27 @@ the slowest client.`,
 
 // benchFigures are what a bench found.
 type benchFigures struct {
-	Clients       int           `json:"clients"`
-	Size          int           `json:"size"`
-	Rate          float64       `json:"rate"`
-	Window        int           `json:"window"`
-	Seconds       float64       `json:"seconds"`
-	Deliveries    float64       `json:"deliveries_per_second"`
-	Latency       swarm.Latency `json:"latency"`
-	NetCPU        float64       `json:"net_tile_cpu_share"` // 1 = a whole CPU
-	ProducerCPU   float64       `json:"producer_cpu_share"`
-	ClientsCPU    float64       `json:"clients_cpu_share"`
-	CPUPerMillion float64       `json:"server_cpu_seconds_per_million"`
-	Allocs        float64       `json:"allocations_per_delivery"` // of both tiles
-	GCCycles      uint64        `json:"gc_cycles"`
-	Sends         float64       `json:"sends_per_delivery"`
-	PageSize      uint64        `json:"page_size"`
-	Backing       string        `json:"backing"`
-	Lossless      bool          `json:"lossless"`
-	Faults        swarm.Faults  `json:"faults"`
-	Bottleneck    string        `json:"bottleneck"`
+	Clients       int              `json:"clients"`
+	Size          int              `json:"size"`
+	Rate          float64          `json:"rate"`
+	Window        int              `json:"window"`
+	Seconds       float64          `json:"seconds"`
+	Deliveries    float64          `json:"deliveries_per_second"`
+	Latency       swarm.Latency    `json:"latency"`
+	NetCPU        float64          `json:"net_tile_cpu_share"` // 1 = a whole CPU
+	ProducerCPU   float64          `json:"producer_cpu_share"`
+	ClientsCPU    float64          `json:"clients_cpu_share"`
+	CPUPerMillion float64          `json:"server_cpu_seconds_per_million"`
+	Allocs        float64          `json:"allocations_per_delivery"` // of both tiles
+	GCCycles      uint64           `json:"gc_cycles"`
+	Sends         float64          `json:"sends_per_delivery"`
+	PageSize      uint64           `json:"page_size"`
+	Backing       string           `json:"backing"`
+	Lossless      bool             `json:"lossless"`
+	Faults        swarm.Faults     `json:"faults"`
+	Ended         int              `json:"healthy_ended"`
+	Ends          []swarm.EndGroup `json:"ends,omitempty"`
+	Bottleneck    string           `json:"bottleneck"`
 }
 
 // errBench: something was lost, doubled, torn, or a client was ended.
@@ -101,7 +104,7 @@ func bench(fl benchFlags) error {
 	netCPU, prodCPU, clientsCPU := benchCPUs(tile.AllowedCPUs())
 	b := benchServe{
 		listen: "127.0.0.1:0", size: fl.size, rate: fl.rate, credits: fifo, fill: true,
-		clients: uint32(fl.clients) + 64, ringMiB: 16, backing: fl.backing, netCPU: netCPU, prodCPU: prodCPU,
+		clients: uint32(fl.clients) + 64, ringMiB: 16, backing: fl.backing, tiles: 1, netCPU: netCPU, prodCPU: prodCPU,
 	}
 	r, err := b.start(fmt.Sprintf("bench-%d", os.Getpid()))
 	if err != nil {
@@ -122,7 +125,7 @@ func bench(fl benchFlags) error {
 		fig.print()
 	}
 	if !fig.Lossless {
-		return fmt.Errorf("%w: %d faults %v", errBench, fig.Faults.Total(), fig.Faults.First)
+		return fmt.Errorf("%w: %d faults %v, %d clients ended: %+v", errBench, fig.Faults.Total(), fig.Faults.First, fig.Ended, fig.Ends)
 	}
 	return nil
 }
@@ -230,6 +233,7 @@ func (fl benchFlags) figures(rep *swarm.Report, from, to benchReading) *benchFig
 		GCCycles: z.NetGC - a.NetGC + z.ProdGC - a.ProdGC,
 		Sends:    float64(z.Sends-a.Sends) / delivered,
 		PageSize: z.PageSize, Backing: z.Backing, Lossless: rep.Lossless, Faults: rep.Faults,
+		Ended: rep.HealthyEnded, Ends: rep.EndGroups,
 	}
 	f.CPUPerMillion = (f.NetCPU + f.ProducerCPU) * rep.WindowSeconds / math.Max(float64(rep.Deliveries), 1) * 1e6
 	f.Bottleneck = rep.Bottleneck(f.NetCPU + f.ProducerCPU)
@@ -291,6 +295,7 @@ func benchClientsCmd() *cobra.Command {
 			return err
 		}
 		r, err := swarm.Run(ctx, o)
+		runtime.KeepAlive(pipe) // collected, it would close fd, and a client's socket take its number
 		if err = errors.Join(failed, err); err != nil {
 			return err
 		}

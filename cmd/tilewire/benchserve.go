@@ -2,18 +2,17 @@ package main
 
 import (
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
-
 	"github.com/tilewire/tilewire/cmd/tilewire/instance"
 	"github.com/tilewire/tilewire/cmd/tilewire/swarm"
 	"github.com/tilewire/tilewire/httpsrv"
@@ -34,13 +33,14 @@ type benchServe struct {
 	clients uint32
 	ringMiB uint64
 	backing string
+	tiles   int // network tiles, each with a listener of its own
 	netCPU  int
 	prodCPU int
 }
 
 // benchServeCmd speaks the protocol of scripts/bench/feed.
 func benchServeCmd() *cobra.Command {
-	b := benchServe{netCPU: tile.Float, prodCPU: tile.Float}
+	b := benchServe{netCPU: tile.Float, prodCPU: tile.Float, tiles: 1}
 	cmd := &cobra.Command{
 		Use: "benchserve", Short: "Serve the benchmark's clients (see scripts/bench)", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return b.serve() },
@@ -48,7 +48,8 @@ func benchServeCmd() *cobra.Command {
 	f := cmd.Flags()
 	b.flags(cmd)
 	f.StringVar(&b.listen, "listen", "127.0.0.1:0", "address and port")
-	f.Uint32Var(&b.clients, "max-connections", 16384, "streaming clients")
+	f.Uint32Var(&b.clients, "max-connections", 16384, "streaming clients of each tile")
+	f.IntVar(&b.tiles, "tiles", 1, "network tiles; each listens at an address of its own")
 	f.Uint64Var(&b.ringMiB, "ring-size-mib", 4, "bytes of the ring in MiB; a power of two")
 	f.StringVar(&b.backing, "backing", "auto", "memory: auto, hugetlbfs or shm")
 
@@ -57,6 +58,7 @@ func benchServeCmd() *cobra.Command {
 		c := &cobra.Command{Use: use, Hidden: true, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return run() }}
 		c.Flags().StringVar(&a.name, "instance", "", "")
 		c.Flags().IntVar(&a.cpu, "cpu", tile.Float, "")
+		c.Flags().IntVar(&a.id, "id", 0, "")
 		return c
 	}
 	var fds []int
@@ -88,12 +90,12 @@ type benchRun struct {
 }
 
 // start brings all tiles up.
-func (b *benchServe) start(name string) (r *benchRun, err error) {
+func (b *benchServe) start(name string) (_ *benchRun, err error) {
 	if b.size < swarm.PrefixSz || b.size > 65535 || b.credits == "" {
 		return nil, usageError{fmt.Errorf("--credits is needed, --size is %d to 65535", swarm.PrefixSz)}
 	}
-	r = &benchRun{ended: make(chan error, 1)}
-	if r.l, err = listen([]string{b.listen}); err != nil {
+	r := &benchRun{ended: make(chan error, 1)}
+	if r.l, err = listen(slices.Repeat([]string{b.listen}, b.tiles)); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -111,21 +113,30 @@ func (b *benchServe) start(name string) (r *benchRun, err error) {
 	case "shm":
 		o.Backing = shmem.BackingShm
 	}
-	net, prod := instance.Tile{Kind: kindNet}, instance.Tile{Kind: kindTicker}
+	prod := instance.Tile{Kind: kindTicker}
+	tiles := []instance.Tile{prod}
+	for i := range b.tiles {
+		tiles = append(tiles, instance.Tile{Kind: kindNet, ID: i})
+	}
 	r.in, err = instance.Create(instance.Info{
 		Name: name, Listen: r.l.addrs, Pid: os.Getpid(), Started: time.Now().UnixNano(),
-	}, defaultParams(b.ringMiB<<20, b.clients, 1), []instance.Tile{net, prod}, o)
+	}, defaultParams(b.ringMiB<<20, b.clients, uint32(b.tiles)), tiles, o)
 	if err != nil {
 		return nil, err
 	}
-	if err = benchStatsNew(r.in); err != nil {
+	if err = benchStatsNew(r.in, tiles); err != nil {
 		return nil, err
 	}
-	ns, err := netSpec(r.in, 0, b.netCPU, r.l)
-	if err != nil {
-		return nil, err
+	var specs []topo.Spec
+	for i := range b.tiles {
+		ns, err := netSpec(r.in, i, b.netCPU, listeners{files: r.l.files[i : i+1]})
+		if err != nil {
+			return nil, err
+		}
+		ns.Args = []string{"benchserve", "net", "--instance", name, "--id", strconv.Itoa(i),
+			"--cpu=" + strconv.Itoa(b.netCPU), "--listen-fds", "3"}
+		specs = append(specs, ns)
 	}
-	ns.Args = []string{"benchserve", "net", "--instance", name, "--cpu=" + strconv.Itoa(b.netCPU), "--listen-fds", "3"}
 	ps, err := tileSpec(r.in, prod, b.prodCPU, nil)
 	if err != nil {
 		return nil, err
@@ -134,10 +145,9 @@ func (b *benchServe) start(name string) (r *benchRun, err error) {
 		"--size", strconv.Itoa(b.size), "--rate", strconv.FormatFloat(b.rate, 'g', -1, 64), "--credits", b.credits,
 		"--burst", strconv.Itoa(max(b.burst, 1)), "--fill=" + strconv.FormatBool(b.fill)}
 	ps.Restart = topo.RestartNever
-	ps.Wake = func() { wakeFIFO(b.credits) }
 	log := logger()
-	r.sup, err = topo.New([]topo.Spec{ns, ps}, topo.Options{
-		HaltGrace: 4 * time.Second, HeartbeatTimeout: time.Hour, // the producer sleeps in its FIFO
+	r.sup, err = topo.New(append(specs, ps), topo.Options{
+		HaltGrace: 4 * time.Second,
 		Event: func(e topo.Event) {
 			if e.What.Bad() && !e.Expected {
 				log.LogAttrs(context.Background(), e.Level(), e.What.String(), e.Attrs()...)
@@ -176,7 +186,7 @@ func (b *benchServe) serve() error {
 	}
 	select {
 	case <-r.sup.AllReady():
-		fmt.Println("listening", r.l.addrs[0])
+		fmt.Println("listening", strings.Join(r.l.addrs, " "))
 	case err := <-r.ended:
 		return errors.Join(err, r.close())
 	}
@@ -220,33 +230,36 @@ type benchStats struct {
 	BytesPerConn float64 `json:"region_bytes_per_connection"` // set aside at start for each streaming client
 }
 
-// read takes the figures out of shared memory, at any time.
+// read takes the figures out of shared memory, at any time; those of several network tiles are summed up.
 func (r *benchRun) read() (s benchStats, err error) {
-	cnt, err := r.in.Server.Counters(0)
-	if err != nil {
-		return s, err
-	}
-	get := func(name string) uint64 {
-		if c := cnt.Lookup(name); c != nil {
-			return c.Load()
-		}
-		return 0
-	}
 	ring := r.in.Server.Ring(0)
 	s = benchStats{
-		Published: uint64(ring.Head) - uint64(ring.Start), Delivered: get("delivered"), Sends: get("sends"),
-		SendsPartial: get("sends_partial"), SendsBlocked: get("sends_blocked"), Passes: get("passes"),
-		Overruns: get("overruns"), Evicted: get("closed_" + httpsrv.CloseWsClientTooSlow.Name()), Waits: ring.Waits,
+		Published: uint64(ring.Head) - uint64(ring.Start), Waits: ring.Waits,
 		PageSize: r.in.Region.PageSize(), Backing: r.in.Region.Backing(), RegionBytes: r.in.Region.Size(),
 	}
-	for kind, dst := range map[string][2]*uint64{kindNet: {&s.NetMallocs, &s.NetGC}, kindTicker: {&s.ProdMallocs, &s.ProdGC}} {
-		c, err := benchCells(r.in, kind)
+	for _, t := range r.in.Tiles() {
+		c, err := benchCells(r.in, t)
 		if err != nil {
 			return s, err
 		}
-		*dst[0], *dst[1] = c.Cell(cellMallocs).Load(), c.Cell(cellGC).Load()
-		if kind == kindTicker {
+		if t.Kind == kindTicker {
+			s.ProdMallocs, s.ProdGC = c.Cell(cellMallocs).Load(), c.Cell(cellGC).Load()
 			s.PublishNs, s.PublishP99 = c.Cell(cellP50).Load(), c.Cell(cellP99).Load()
+			continue
+		}
+		s.NetMallocs += c.Cell(cellMallocs).Load()
+		s.NetGC += c.Cell(cellGC).Load()
+		cnt, err := r.in.Server.Counters(t.ID)
+		if err != nil {
+			return s, err
+		}
+		for name, sum := range map[string]*uint64{
+			"delivered": &s.Delivered, "sends": &s.Sends, "sends_partial": &s.SendsPartial, "sends_blocked": &s.SendsBlocked,
+			"passes": &s.Passes, "overruns": &s.Overruns, "closed_" + httpsrv.CloseWsClientTooSlow.Name(): &s.Evicted,
+		} {
+			if c := cnt.Lookup(name); c != nil {
+				*sum += c.Load()
+			}
 		}
 	}
 	p := defaultParams(1<<20, 1000, 1)
@@ -254,9 +267,10 @@ func (r *benchRun) read() (s benchStats, err error) {
 	if err != nil {
 		return s, err
 	}
-	p.MaxWsConnectionCnt += 64000
+	const more = 64000
+	p.MaxWsConnectionCnt += more
 	many, err := httpsrv.Footprint(p)
-	s.BytesPerConn = float64(many-few) / 64000
+	s.BytesPerConn = float64(many-few) / more
 	return s, err
 }
 
@@ -270,14 +284,14 @@ const (
 
 var benchCellNames = []string{"mallocs", "gc_cycles", "publish_ns_p50", "publish_ns_p99"}
 
-// benchStatsNew makes the cells of both tiles in the instance's workspace.
-func benchStatsNew(in *instance.Instance) error {
+// benchStatsNew makes every tile's cells in the instance's workspace.
+func benchStatsNew(in *instance.Instance, tiles []instance.Tile) error {
 	size, err := tile.CountersFootprint(benchCellNames)
 	if err != nil {
 		return err
 	}
-	for _, kind := range []string{kindNet, kindTicker} {
-		obj, err := in.Wksp.NewNamed("bench."+kind, tile.CountersAlign, size, tagBench)
+	for _, t := range tiles {
+		obj, err := in.Wksp.NewNamed(benchObject(t), tile.CountersAlign, size, tagBench)
 		if err != nil {
 			return err
 		}
@@ -290,8 +304,10 @@ func benchStatsNew(in *instance.Instance) error {
 
 const tagBench = 99
 
-func benchCells(in *instance.Instance, kind string) (*tile.Counters, error) {
-	obj, err := in.Wksp.Lookup("bench." + kind)
+func benchObject(t instance.Tile) string { return fmt.Sprintf("bench.%s.%d", t.Kind, t.ID) }
+
+func benchCells(in *instance.Instance, t instance.Tile) (*tile.Counters, error) {
+	obj, err := in.Wksp.Lookup(benchObject(t))
 	if err != nil {
 		return nil, err
 	}
@@ -327,7 +343,7 @@ func benchNet(a tileArgs, fds []int) error {
 	if err != nil {
 		return err
 	}
-	cells, err := benchCells(in, kindNet)
+	cells, err := benchCells(in, instance.Tile{Kind: kindNet, ID: a.id})
 	if err != nil {
 		return err
 	}
@@ -364,112 +380,4 @@ func benchNet(a tileArgs, fds []int) error {
 		}
 	}
 	return loop.Run()
-}
-
-// produce is the producer: it publishes all that its credits allow in one burst, so that the network tile
-// can send it in one go, and sleeps in its FIFO. With a rate it sleeps until the next message is due.
-func (b *benchServe) produce(a tileArgs) error {
-	in, cnc, err := a.enter(kindTicker)
-	if err != nil {
-		return err
-	}
-	cells, err := benchCells(in, kindTicker)
-	if err != nil {
-		return err
-	}
-	st, err := in.Server.Produce(0, publishBound)
-	if err != nil {
-		return err
-	}
-	defer st.Close()
-	fifo, err := unix.Open(b.credits, unix.O_RDWR|unix.O_CLOEXEC, 0) // read-write: it never sees an end
-	if err != nil {
-		return fmt.Errorf("%s: %w", b.credits, err)
-	}
-	template := make([]byte, b.size)
-	swarm.FillPayload(template, 0, 0)
-	var seq, limit uint64
-	var begin int64
-	buf := make([]byte, 4096)
-	w := heapWatch{cells: cells}
-	var hist swarm.Histogram
-	publish := func(to uint64) error {
-		st.Cork() // one wake-up for the whole burst
-		defer st.Uncork()
-		for last := int64(0); seq < to; {
-			p := st.Append(b.size)
-			if p == nil {
-				return st.Err()
-			}
-			seq++
-			now := shmem.Monotonic()
-			if last != 0 {
-				hist.Record(now - last)
-			}
-			if last = now; b.fill {
-				swarm.FillPayload(p, seq, now)
-			} else {
-				copy(p, template)
-				swarm.Stamp(p, seq, now)
-			}
-			st.Commit(b.size)
-			if _, err := st.WsBroadcast(httpsrv.OpBinary); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	loop := tile.Loop{Cnc: cnc, CPU: a.cpu, KeepOff: a.cpu != tile.Float, Spin: 1}
-	loop.Housekeep = func(now int64) {
-		if seq > 0 {
-			w.look(now)
-			cells.Cell(cellP50).Set(hist.Quantile(.5))
-			cells.Cell(cellP99).Set(hist.Quantile(.99))
-		}
-	}
-	loop.Poll = func(now int64, _ int) int {
-		if begin == 0 {
-			n, err := unix.Read(fifo, buf)
-			if err == unix.EINTR {
-				return 0
-			}
-			if err != nil || n%8 != 0 {
-				loop.Stop(fmt.Errorf("credits: %d bytes, %w", n, err))
-				return 0
-			}
-			limit = max(limit, binary.LittleEndian.Uint64(buf[n-8:])) // 0: only to be woken
-			if limit == 0 {
-				return 0
-			}
-			if b.rate == 0 {
-				if err := publish(limit); err != nil {
-					loop.Stop(err)
-				}
-				return 1
-			}
-			begin = shmem.Monotonic()
-		}
-		burst := uint64(b.burst)
-		due := (uint64(float64(shmem.Monotonic()-begin)*1e-9*b.rate)/burst + 1) * burst
-		if err := publish(due); err != nil {
-			loop.Stop(err)
-			return 0
-		}
-		// The clock of a message, or 200 µs: the others' timers know no less.
-		next := max(begin+int64(float64(seq)/b.rate*1e9)-shmem.Monotonic(), 200_000)
-		ts := unix.NsecToTimespec(min(next, 50_000_000))
-		_ = unix.Nanosleep(&ts, nil)
-		return 1
-	}
-	return loop.Run()
-}
-
-// wakeFIFO wakes a producer that waits for credits, with one that grants nothing.
-func wakeFIFO(path string) {
-	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return // the pipe is gone, and so is its reader's wait: SIGTERM ends it
-	}
-	_, _ = unix.Write(fd, make([]byte, 8))
-	unix.Close(fd)
 }

@@ -37,7 +37,7 @@
 //
 // # Limits
 //
-// Linux. One descriptor per client (RLIMIT_NOFILE). One source address gives about 28,000
+// Linux. One descriptor per client (RLIMIT_NOFILE). One source address gives at most 28,232
 // connections to one port; Run takes further addresses of 127.0.0.0/8 by itself. No TLS, no
 // extensions. Frames are at most 1 GiB long.
 package swarm

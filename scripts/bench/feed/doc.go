@@ -19,5 +19,5 @@
 // clients are connected. Out of credits the publisher sleeps in its read or its epoll.
 //
 // With --rate N > 0 it publishes N messages a second from the first credit on (the value is then the
-// greatest possible), whatever the clients do.
+// greatest possible), whatever the clients do. Each is stamped with the time at which it was due (Options.Stamp).
 package feed

@@ -42,6 +42,15 @@ func Parse() Options {
 	return o
 }
 
+// Stamp returns the time to be written into message seq: that of publishing, or at a rate that at which it was due. A server
+// that is late in publishing does not make its latencies look better.
+func (o *Options) Stamp(start int64, seq uint64) int64 {
+	if o.Rate == 0 {
+		return shmem.Monotonic()
+	}
+	return start + int64(float64(seq-1)/o.Rate*1e9)
+}
+
 // Main runs a server: serve is given the listener and must return at once with the function that
 // publishes a message to all clients. That function owns p. Main never returns.
 func Main(serve func(ln net.Listener) (publish func(p []byte))) {
@@ -72,10 +81,11 @@ func run(o Options, credits *os.File, publish func(p []byte)) {
 	template := make([]byte, o.Size)
 	swarm.FillPayload(template, 0, 0)
 	var seq uint64
+	var start int64 // of publishing at a rate
 	next := func() {
 		seq++
 		p := make([]byte, o.Size)
-		if now := shmem.Monotonic(); o.Fill {
+		if now := o.Stamp(start, seq); o.Fill {
 			swarm.FillPayload(p, seq, now)
 		} else {
 			copy(p, template)
@@ -86,12 +96,12 @@ func run(o Options, credits *os.File, publish func(p []byte)) {
 	buf := make([]byte, 4096)
 	limit := read(credits, buf)
 	if o.Rate > 0 {
-		for start := time.Now(); ; {
-			due := uint64(time.Since(start).Seconds()*o.Rate) + 1
+		for start = shmem.Monotonic(); ; {
+			due := uint64(float64(shmem.Monotonic()-start)*1e-9*o.Rate) + 1
 			for seq < due {
 				next()
 			}
-			time.Sleep(time.Until(start.Add(time.Duration(float64(seq) / o.Rate * 1e9))))
+			time.Sleep(time.Duration(o.Stamp(start, seq+1) - shmem.Monotonic()))
 		}
 	}
 	for {

@@ -44,6 +44,7 @@ type server struct {
 	frameSz uint64
 	hdrSz   uint64
 	seq     uint64
+	start   int64 // of publishing at a rate; 0: not yet
 	buf     [65536]byte
 }
 
@@ -100,7 +101,6 @@ func (s *server) run() {
 	var (
 		events [512]unix.EpollEvent
 		limit  uint64
-		start  int64
 	)
 	for {
 		n, errno := epollWait(s.ep, events[:])
@@ -115,8 +115,8 @@ func (s *server) run() {
 				if k, e := read(fd, s.buf[:4096]); e == 0 && k >= 8 {
 					limit = binary.LittleEndian.Uint64(s.buf[k-8:])
 				}
-				if s.o.Rate > 0 && start == 0 {
-					start = shmem.Monotonic()
+				if s.o.Rate > 0 && s.start == 0 {
+					s.start = shmem.Monotonic()
 					ns := max(int64(1e9/s.o.Rate), 200_000)
 					it := unix.ItimerSpec{Interval: unix.NsecToTimespec(ns), Value: unix.NsecToTimespec(1)}
 					check(unix.TimerfdSettime(timer, 0, &it, nil), "timerfd")
@@ -129,8 +129,8 @@ func (s *server) run() {
 		}
 		if s.o.Rate == 0 {
 			s.publish(limit)
-		} else if start != 0 {
-			s.publish(uint64(float64(shmem.Monotonic()-start)*1e-9*s.o.Rate) + 1)
+		} else if s.start != 0 {
+			s.publish(uint64(float64(shmem.Monotonic()-s.start)*1e-9*s.o.Rate) + 1)
 		}
 	}
 }
@@ -254,10 +254,11 @@ func (s *server) publishOne() {
 	at := s.head%s.ringSz + s.hdrSz
 	p := s.ring[at : at+uint64(s.o.Size)]
 	s.seq++
+	now := s.o.Stamp(s.start, s.seq)
 	if s.o.Fill {
-		swarm.FillPayload(p, s.seq, shmem.Monotonic())
+		swarm.FillPayload(p, s.seq, now)
 	} else {
-		swarm.Stamp(p, s.seq, shmem.Monotonic())
+		swarm.Stamp(p, s.seq, now)
 	}
 	s.head += s.frameSz
 }

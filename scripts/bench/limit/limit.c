@@ -34,6 +34,7 @@ static int ep, size, each, fill;
 static double rate;
 static uint8_t *ring;
 static uint64_t ring_sz, head, frame_sz, seq, limit;
+static int64_t start;  // of publishing at a rate, 0: not yet
 static int hdr_sz;
 static char buf[65536];
 
@@ -169,8 +170,8 @@ static void readable(int fd) {
 
 static void publish_one(void) {
     uint8_t *p = ring + head % ring_sz + hdr_sz;  // frames never straddle the end: ring_sz is a multiple
-    int64_t now = monotonic();
     seq++;
+    int64_t now = rate > 0 ? start + (int64_t)((seq - 1) / rate * 1e9) : monotonic();  // when it was due
     if (fill) {
         uint64_t x = (seq + 1) * 0x9e3779b97f4a7c15ull;  // package swarm, FillPayload
         x ^= x >> 29;
@@ -253,7 +254,6 @@ int main(int argc, char **argv) {
     printf("listening %s:%d\n", listen_at, ntohs(sa.sin_port));
     fflush(stdout);
 
-    int64_t start = 0;
     static struct epoll_event evs[EVENTS];
     for (;;) {
         int n = epoll_wait(ep, evs, EVENTS, -1);

@@ -13,6 +13,7 @@ import (
 	"log"
 	"math"
 	"os"
+	"runtime"
 
 	"github.com/tilewire/tilewire/cmd/tilewire/swarm"
 )
@@ -78,6 +79,7 @@ func main() {
 		o.OnProgress = func(low uint64) { give(low + *window) }
 	}
 	r, err := swarm.Run(context.Background(), o)
+	runtime.KeepAlive(pipe) // collected, it would close fd, and a client's socket take its number
 	if err != nil {
 		log.Print(err)
 	}

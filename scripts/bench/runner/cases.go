@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -14,6 +15,7 @@ const (
 	cpuPerM    metric = "CPU s/M"          // CPU seconds of the server per million deliveries
 	latencyP50 metric = "p50 µs"           // publish to receive; p99 stands beside it
 	memPerConn metric = "bytes/connection" // resident set
+	publishNs  metric = "publish ns"       // median, of the producer: staged, stamped, published
 )
 
 // bench is one case.
@@ -28,18 +30,27 @@ type bench struct {
 	ramp    bool    // raise the rate until p99 passes 50 ms or something is lost
 	idle    int
 	slow    int
-	bare    bool // connect only
+	bare    bool   // connect only
+	burst   int    // so many messages at a time
+	tiles   int    // processes that serve, each with clients/tiles clients and a load generator of its own
+	only    string // comma separated servers; empty: all
 }
 
 // cases returns all cases of the benchmark.
 func cases() []bench {
 	var all []bench
+	for _, clients := range []int{10, 300, 3000, 10000} { // with those below, the plot
+		all = append(all, bench{name: fmt.Sprintf("scale/%dx128/w32", clients), metric: perSecond, clients: clients, size: 128, window: 32})
+	}
 	for _, clients := range []int{100, 1000, 5000} {
 		for _, size := range []int{128, 1024} {
 			for _, window := range []int{32, 128} {
 				all = append(all, bench{name: throughput(clients, size, window), metric: perSecond, clients: clients, size: size, window: window})
 			}
 		}
+	}
+	for _, clients := range []int{0, 1000, 10000} {
+		all = append(all, bench{name: fmt.Sprintf("publish/%d", clients), metric: publishNs, clients: clients, size: 256, rate: 512, burst: 256, only: "tilewire"})
 	}
 	return append(all,
 		bench{name: "cpu/1000x256@100", metric: cpuPerM, clients: 1000, size: 256, rate: 100},
@@ -48,12 +59,21 @@ func cases() []bench {
 		bench{name: "memory/5000", metric: memPerConn, clients: 5000, size: 128, bare: true},
 		bench{name: "idle/100x128/w32+10000", metric: perSecond, clients: 100, size: 128, window: 32, idle: 10000},
 		bench{name: "slow/1000x128/w32+1%", metric: perSecond, clients: 1000, size: 128, window: 32, slow: 10},
+		bench{name: "many/50000x128@32", metric: perSecond, clients: 50000, size: 128, rate: 32, burst: 16, tiles: 3, only: "tilewire"},
 		bench{name: "open/1000x128", metric: perSecond, clients: 1000, size: 128, ramp: true},
 	)
 }
 
 func throughput(clients, size, window int) string {
 	return fmt.Sprintf("throughput/%dx%d/w%d", clients, size, window)
+}
+
+// quick are the cases of --quick.
+const quick = "throughput/1000x128/w32,throughput/1000x128/w128,throughput/1000x1024/w32,throughput/5000x128/w128,cpu,latency/100*,memory,publish"
+
+// of says whether the case is for that server.
+func (c bench) of(server string) bool {
+	return c.only == "" || slices.Contains(strings.Split(c.only, ","), server)
 }
 
 // pick returns the cases whose name matches one of the comma separated patterns (path.Match; a pattern

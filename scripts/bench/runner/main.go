@@ -31,6 +31,9 @@ func main() {
 		rounds   = flag.Int("rounds", 3, "measurements per server and case; the median counts")
 		out      = flag.String("json", "", "write all results to this file")
 		show     = flag.Bool("list", false, "only list cases and servers")
+		short    = flag.Bool("quick", false, "a few cases and servers, one round: under three minutes")
+		report   = flag.String("report", "", "write results.json, table.md and deliveries.svg into this folder")
+		from     = flag.String("from", "", "measure nothing: make table and plot of this results.json anew, into --report")
 	)
 	flag.Var(&extra, "server", "NAME=COMMAND, one more server that speaks the protocol (repeatable)")
 	flag.DurationVar(&s.warmup, "warmup", 300*time.Millisecond, "before each measurement")
@@ -41,6 +44,25 @@ func main() {
 	flag.IntVar(&s.retries, "retries", 2, "repeat a measurement that others disturbed so many times at most")
 	flag.BoolVar(&s.full, "full", false, "verify every byte instead of seq, length and order")
 	flag.Parse()
+	if *from != "" {
+		r, err := load(*from)
+		if err == nil {
+			err = r.write(*report)
+		}
+		if err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
+	if *short {
+		*rounds, s.duration, s.retries, s.quiet = 1, time.Second, 1, 3*time.Second
+		if *caseList == "" {
+			*caseList = quick
+		}
+		if *srvList == "" {
+			*srvList = "tilewire,limit,goraw,gorilla"
+		}
+	}
 
 	chosenServers, err := choose(*srvList, extra)
 	if err != nil {
@@ -61,12 +83,14 @@ func main() {
 		}
 		return
 	}
-	if err := run(s, chosenCases, chosenServers, *rounds, *out); err != nil {
+	if err := measureAll(s, chosenCases, chosenServers, *rounds, *out, *report); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(s setup, cs []bench, vs []server, rounds int, out string) (err error) {
+// measureAll runs every server in every case and writes down what was found: all measurements as JSON to the
+// file out, condensed to the folder report, either unless empty.
+func measureAll(s setup, cs []bench, vs []server, rounds int, out, report string) (err error) {
 	if s.dir, err = os.MkdirTemp("", "tilewire-bench-"); err != nil {
 		return err
 	}
@@ -82,11 +106,23 @@ func run(s setup, cs []bench, vs []server, rounds int, out string) (err error) {
 		os.Exit(130) // the children follow by their parent-death signal
 	}()
 
-	began := time.Now()
+	began, load := time.Now(), loadavg()
+	var stage []staging
+	if report != "" {
+		if s.quiet > 0 {
+			awaitQuiet(s.quiet)
+		}
+		if stage, err = goBenchmarks("300ms"); err != nil {
+			return err
+		}
+	}
 	var all []result
 	for _, c := range cs {
 		for round := range rounds {
 			for _, v := range vs {
+				if !c.of(v.name) {
+					continue
+				}
 				r := s.one(c, v, round, all)
 				all = append(all, r)
 				if r.Error != "" {
@@ -95,6 +131,13 @@ func run(s setup, cs []bench, vs []server, rounds int, out string) (err error) {
 			}
 		}
 		printCase(os.Stdout, c, vs, all)
+	}
+	if report != "" {
+		r := run{Machine: machine(), Began: began.UTC().Format(time.RFC3339), Seconds: time.Since(began).Seconds(), Rounds: rounds,
+			Window: s.duration.String(), Load: []string{load, loadavg()}, Rows: rows(all), Staging: stage}
+		if err := r.write(report); err != nil {
+			return err
+		}
 	}
 	if out == "" {
 		return nil

@@ -59,7 +59,7 @@ func (s setup) once(c bench, v server, round int) (best result) {
 			awaitQuiet(s.quiet)
 		}
 		r := result{Case: c.name, Server: v.name, Round: round, Metric: c.metric, Rate: c.rate}
-		if err := s.try(c, v, &r); err != nil {
+		if err := s.tryCase(c, v, &r); err != nil {
 			r.Error = err.Error()
 		}
 		if k == 0 || r.Others < best.Others {
@@ -72,18 +72,60 @@ func (s setup) once(c bench, v server, round int) (best result) {
 	return best
 }
 
-func (s setup) try(c bench, v server, r *result) (err error) {
-	pipe := filepath.Join(s.dir, "credits")
-	os.Remove(pipe)
-	if err := unix.Mkfifo(pipe, 0o600); err != nil {
-		return fmt.Errorf("mkfifo %s: %w", pipe, err)
+func (s setup) tryCase(c bench, v server, r *result) error {
+	var err error
+	switch {
+	case c.tiles > 1:
+		err = s.tryMany(c, v, r)
+	case c.clients == 0:
+		err = s.tryNobody(c, v, r)
+	default:
+		err = s.try(c, v, r)
 	}
-	defer os.Remove(pipe)
+	if c.metric == publishNs && err == nil {
+		var said struct {
+			Ns float64 `json:"publish_ns_p50"`
+		}
+		if err = json.Unmarshal(r.Stats, &said); err != nil {
+			return fmt.Errorf("stats %q: %w", r.Stats, err)
+		}
+		r.Value = said.Ns
+	}
+	return err
+}
+
+// fifo makes a named pipe for credits.
+func (s setup) fifo(name string) (path string, err error) {
+	path = filepath.Join(s.dir, name)
+	os.Remove(path)
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		return "", fmt.Errorf("mkfifo %s: %w", path, err)
+	}
+	return path, nil
+}
+
+// words is the command line of a server.
+func (s setup) words(c bench, v server, pipe string) []string {
 	words := append(fill(v.command, s.dir), "--listen", "127.0.0.1:0", "--size", fmt.Sprint(c.size), "--rate", fmt.Sprint(c.rate), "--credits", pipe)
 	if s.full {
 		words = append(words, "--fill")
 	}
-	srv, lines, _, err := spawn(words, s.serverCPU)
+	if c.burst > 1 {
+		words = append(words, "--burst", fmt.Sprint(c.burst))
+	}
+	if c.tiles > 1 {
+		words = append(words, "--tiles", fmt.Sprint(c.tiles), "--max-connections", fmt.Sprint(c.clients/c.tiles+64))
+	}
+	return words
+}
+
+func (s setup) try(c bench, v server, r *result) (err error) {
+	pipe, err := s.fifo("credits")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(pipe)
+	srv, lines, _, err := spawn(s.words(c, v, pipe), s.serverCPU)
 	if err != nil {
 		return err
 	}
@@ -100,7 +142,7 @@ func (s setup) try(c bench, v server, r *result) (err error) {
 	}
 	before := measure(srv.Process.Pid)
 
-	words = []string{filepath.Join(s.dir, "loadgen"), "--addr", addr, "--clients", fmt.Sprint(c.clients), "--size", fmt.Sprint(c.size),
+	words := []string{filepath.Join(s.dir, "loadgen"), "--addr", addr, "--clients", fmt.Sprint(c.clients), "--size", fmt.Sprint(c.size),
 		"--window", fmt.Sprint(c.window), "--credits", pipe, "--idle", fmt.Sprint(c.idle), "--slow", fmt.Sprint(c.slow),
 		"--warmup", s.warmup.String(), "--duration", s.duration.String(), "--envelope", v.envelope, fmt.Sprintf("--full=%v", s.full)}
 	load, said, tell, err := spawn(words, s.loadCPU)

@@ -24,6 +24,7 @@ func goServer(name string) server {
 var (
 	limitBuild = []string{"gcc", "-O2", "-o", "{}/limit", "limit/limit.c"}
 	servers    = []server{
+		{name: "tilewire", build: []string{"go", "-C", "../..", "build", "-o", "{}/tilewire", "./cmd/tilewire"}, command: []string{"{}/tilewire", "benchserve"}},
 		{name: "limit", build: limitBuild, command: []string{"{}/limit"}},
 		{name: "each", build: limitBuild, command: []string{"{}/limit", "--each"}},
 		goServer("goraw"), goServer("gorilla"), goServer("coder"), goServer("gws"), goServer("gobwas"),
@@ -32,7 +33,7 @@ var (
 )
 
 // choose returns the servers named in list (comma separated; empty: all), and those given by hand as
-// NAME=COMMAND, which speak the protocol of package feed too. That is the door for tilewire itself.
+// NAME=COMMAND, which speak the protocol of package feed too (another build of tilewire, say).
 func choose(list string, extra []string) ([]server, error) {
 	all := slices.Clone(servers)
 	for _, e := range extra {

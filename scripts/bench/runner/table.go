@@ -56,6 +56,9 @@ func printCase(w io.Writer, c bench, vs []server, all []result) {
 	limit, _ := median(all, c.name, "limit")
 	raw, _ := median(all, c.name, "goraw")
 	for _, v := range vs {
+		if !c.of(v.name) {
+			continue
+		}
 		m, ok := median(all, c.name, v.name)
 		if !ok {
 			fmt.Fprintf(t, "%s\t–\t\t\t\t\t\t\t\t\t\t\t\t\t\n", v.name)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/xml"
+	"io"
 	"os"
 	"os/exec"
 	"slices"
@@ -30,7 +32,7 @@ func TestMedian(t *testing.T) {
 }
 
 func TestPick(t *testing.T) {
-	for pattern, n := range map[string]int{"": 19, "throughput": 12, "throughput/1000x*/w32": 2, "memory,open/*": 2} {
+	for pattern, n := range map[string]int{"": 27, "throughput": 12, "throughput/1000x*/w32": 2, "memory,open/*": 2} {
 		if cs, err := pick(pattern); err != nil || len(cs) != n {
 			t.Errorf("%q: %d cases, %v", pattern, len(cs), err)
 		}
@@ -62,5 +64,42 @@ func TestMeasure(t *testing.T) {
 	}
 	if u := measure(os.Getpid()); u.pids < 2 || u.rss == 0 || u.cpu == 0 {
 		t.Errorf("%+v", u)
+	}
+}
+
+func TestReport(t *testing.T) {
+	var all []result
+	for i, n := range []string{"throughput/100x128/w32", "scale/3000x128/w32", "throughput/1000x128/w128"} {
+		for k, s := range []string{"tilewire", "limit", "goraw"} {
+			all = append(all, result{Case: n, Server: s, Metric: perSecond, Value: float64(1e6 * (i + 1) * (k + 1))})
+		}
+	}
+	all = append(all, result{Case: "memory/5000", Server: "gorilla", Metric: memPerConn, Error: "lost"},
+		result{Case: "publish/0", Server: "tilewire", Metric: publishNs, Value: 100})
+	r := &run{Machine: machine(), Began: "2026-01-02T03:04:05Z", Rounds: 1, Rows: rows(all), Staging: []staging{{Name: "Write/128", Ns: 5}}}
+	dir := t.TempDir()
+	if err := r.write(dir); err != nil {
+		t.Fatal(err)
+	}
+	again, err := load(dir + "/results.json")
+	if err != nil || again.markdown() != r.markdown() || again.plot() != r.plot() {
+		t.Fatalf("what was written reads otherwise: %v", err)
+	}
+	md := r.markdown()
+	for _, want := range []string{"| throughput/100x128/w32 | 1.00M | 2.00M | 3.00M | – | 0.500 | 0.333 |", "lost", "| 0 | 100 |", "| Write/128 | 5.0 | 0 |"} {
+		if !strings.Contains(md, want) {
+			t.Errorf("no %q in\n%s", want, md)
+		}
+	}
+	names, of := r.curves()
+	if len(names) != 3 || len(of["limit"]) != 2 || of["limit"][1].x != 3000 {
+		t.Errorf("%v %v", names, of)
+	}
+	for d := xml.NewDecoder(strings.NewReader(r.plot())); ; {
+		if _, err := d.Token(); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal("no XML: ", err)
+		}
 	}
 }
