@@ -5,10 +5,10 @@ RACE := ./shmem ./wksp ./tile/... ./httpsrv/... ./cmd/tilewire/feed ./cmd/tilewi
 # -p 1: the packages of timing take turns, there are but two CPUs.
 GOTEST := go test -p 1
 
-.PHONY: help build try test quick race explore stress fuzz browser bench lint clean
+.PHONY: help build try test quick race explore stress fuzz browser bench bench-quick bench-diff lint clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## bin/tilewire
 	go build -o bin/tilewire ./cmd/tilewire
@@ -37,8 +37,14 @@ fuzz: ## every fuzz target for FUZZTIME (30s) each
 browser: ## the live page in a real Chromium; screenshots in bin/screenshots
 	scripts/browser.sh
 
-bench: build ## the benchmark against its peers (scripts/bench/README.md)
-	cd scripts/bench && go run ./runner
+bench: ## everything side by side: half an hour, results to docs/bench
+	scripts/bench.sh
+
+bench-quick: ## a few of its cases, under three minutes
+	scripts/bench.sh --quick
+
+bench-diff: ## micro-benchmarks of this tree against REF=...
+	scripts/bench-diff.sh $(REF)
 
 lint: ## gofmt, vet, shellcheck and staticcheck where they are to be had
 	@scripts/lint.sh
