@@ -37,10 +37,10 @@ fuzz: ## every fuzz target for FUZZTIME (30s) each
 browser: ## the live page in a real Chromium; screenshots in bin/screenshots
 	scripts/browser.sh
 
-bench: ## everything side by side: half an hour, results to docs/bench
+bench: ## everything side by side: about an hour, results to docs/bench
 	scripts/bench.sh
 
-bench-quick: ## a few of its cases, under three minutes
+bench-quick: ## a few of its cases, some minutes
 	scripts/bench.sh --quick
 
 bench-diff: ## micro-benchmarks of this tree against REF=...

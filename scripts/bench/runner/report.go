@@ -161,7 +161,7 @@ func goBenchmarks(benchtime string) ([]staging, error) {
 func (r *run) markdown() string {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# Benchmark of %s\n\nMade by `scripts/bench.sh` from `results.json`; do not edit. ", r.Began[:min(len(r.Began), 10)])
-	fmt.Fprintf(&b, "Medians of %d interleaved rounds of %s; server and all its processes on CPU 0, load generator on CPU 1, loopback; "+
+	fmt.Fprintf(&b, "Medians; interleaved rounds: %d, of %s each; server and all its processes on CPU 0, load generator on CPU 1, loopback; "+
 		"every client verifies that every message arrives in order. %v, %v CPUs, Linux %v, %v.\n", r.Rounds, r.Window,
 		r.Machine["cpu"], r.Machine["cpus"], r.Machine["kernel"], r.Machine["go"])
 	servers := r.names(func(o row) string { return o.Server })
@@ -214,6 +214,23 @@ func (r *run) markdown() string {
 	}
 	if len(open) > 0 {
 		fmt.Fprintf(&b, "\nThe load generator had no CPU to spare in (the figure may be too low): %s.\n", strings.Join(open, ", "))
+	}
+	var disturbed []string
+	for _, o := range r.Rows {
+		if o.More["others_cpu"] > 2*quietShare {
+			disturbed = append(disturbed, fmt.Sprintf("%s %s (%.2f)", o.Case, o.Server, o.More["others_cpu"]))
+		}
+	}
+	if len(disturbed) > 0 {
+		fmt.Fprintf(&b, "\nOthers took this share of a CPU meanwhile, so that the figure is worth little: %s.\n", strings.Join(disturbed, ", "))
+	}
+	if o, ok := r.find("memory/5000", "tilewire"); ok {
+		var said struct {
+			Bytes float64 `json:"region_bytes_per_connection"`
+		}
+		if json.Unmarshal(o.Stats, &said) == nil && said.Bytes > 0 {
+			fmt.Fprintf(&b, "\nTilewire sets its memory aside at start, so that the resident bytes above are only the rise; a connection takes %.0f bytes of the region.\n", said.Bytes)
+		}
 	}
 	if o, ok := r.find("publish/0", "tilewire"); ok {
 		fmt.Fprintf(&b, "\n## Publishing 256 B beside clients\n\n| clients | ns a message (staged, stamped, published; median) |\n|--:|--:|\n| 0 | %.0f |\n", o.Value)
