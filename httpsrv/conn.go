@@ -55,7 +55,7 @@ const (
 )
 
 const (
-	flFresh     = 1 << iota // got nothing of the ring yet: may join again further on
+	flFresh     = 1 << iota // asked for history and got nothing yet: may begin later within it, up to stop
 	flPeerClose             // the client's close frame was received
 	flSentClose             // our close frame is queued or sent
 	flHead                  // answer to HEAD: no body

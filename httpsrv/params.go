@@ -3,6 +3,7 @@ package httpsrv
 import (
 	"fmt"
 
+	"github.com/tilewire/tilewire/shmem"
 	"github.com/tilewire/tilewire/tile"
 )
 
@@ -41,8 +42,6 @@ const (
 	recvBufSz = 16 << 10
 	staticMax = 64 // static bodies
 )
-
-func isPow2(v uint64) bool { return v != 0 && v&(v-1) == 0 }
 
 // complete returns p with its defaults filled in, or what is out of range.
 func (p Params) complete() (Params, error) {
@@ -99,7 +98,7 @@ func (p Params) complete() (Params, error) {
 		if b.v < b.lo || b.v > b.hi {
 			return p, fmt.Errorf("%w: %s is %d, must be %d to %d", ErrParams, b.name, b.v, b.lo, b.hi)
 		}
-		if b.pow2 && !isPow2(b.v) {
+		if b.pow2 && !shmem.IsPow2(b.v) {
 			return p, fmt.Errorf("%w: %s is %d, must be a power of two", ErrParams, b.name, b.v)
 		}
 	}
@@ -136,10 +135,10 @@ func (p Params) layout() (layout, error) {
 	l.ring = ringParams{depth: p.RingDepth, size: [areaCnt]uint64{p.OutgoingBufferSz, p.SideBufferSz}, tileCnt: p.TileCnt}
 	l.reply = ringParams{depth: p.ReplyDepth, size: [areaCnt]uint64{0, p.ReplyBufferSz}, tileCnt: p.TileCnt}
 	l.static = page
-	l.ring0 = l.static + roundUp(staticMax*staticEntrySz+p.StaticSz, page)
-	l.ringSz = roundUp(l.ring.footprint(), page)
+	l.ring0 = l.static + shmem.Align(staticMax*staticEntrySz+p.StaticSz, page)
+	l.ringSz = shmem.Align(l.ring.footprint(), page)
 	l.reply0 = l.ring0 + uint64(p.RingCnt)*l.ringSz
-	l.replySz = roundUp(l.reply.footprint(), page)
+	l.replySz = shmem.Align(l.reply.footprint(), page)
 	l.tile0 = l.reply0 + uint64(p.TileCnt+p.AppCnt)*l.replySz
 
 	csz, err := tile.CountersFootprint(CounterNames())
@@ -147,16 +146,16 @@ func (p Params) layout() (layout, error) {
 		return l, err
 	}
 	l.connCnt = p.MaxConnectionCnt + p.MaxWsConnectionCnt
-	l.reqSz = roundUp(uint64(p.MaxRequestLen), 64)
-	l.msgSz = roundUp(uint64(p.MaxWsRecvFrameLen), 64)
+	l.reqSz = shmem.Align(uint64(p.MaxRequestLen), 64)
+	l.msgSz = shmem.Align(uint64(p.MaxWsRecvFrameLen), 64)
 	l.counters = tileSlotSz
-	l.conns = roundUp(l.counters+csz, page)
+	l.conns = shmem.Align(l.counters+csz, page)
 	l.pending = l.conns + uint64(l.connCnt)*connSz
-	l.req = roundUp(l.pending+uint64(p.PendingCnt)*pendingSz, page)
-	l.head = roundUp(l.req+uint64(p.MaxConnectionCnt)*l.reqSz, page)
-	l.recv = roundUp(l.head+uint64(p.HeadBufCnt)*headBufSz, page)
+	l.req = shmem.Align(l.pending+uint64(p.PendingCnt)*pendingSz, page)
+	l.head = shmem.Align(l.req+uint64(p.MaxConnectionCnt)*l.reqSz, page)
+	l.recv = shmem.Align(l.head+uint64(p.HeadBufCnt)*headBufSz, page)
 	l.msg = l.recv + uint64(p.RecvBufCnt)*recvBufSz
-	l.tileSz = roundUp(l.msg+uint64(p.MsgBufCnt)*l.msgSz, page)
+	l.tileSz = shmem.Align(l.msg+uint64(p.MsgBufCnt)*l.msgSz, page)
 	l.total = l.tile0 + uint64(p.TileCnt)*l.tileSz
 	return l, nil
 }

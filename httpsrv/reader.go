@@ -217,7 +217,8 @@ func (rd *reader) boundary(cursor uint64) (uint64, bool) {
 // history returns the cursor of the n-th last message (1: the last one), or of
 // the oldest one still in the ring when fewer are left. n == 0 gives what is
 // published now. Nothing is pinned: the send that follows pins and checks, and
-// a joiner that got nothing yet and finds its place reclaimed looks up again.
+// a joiner that got nothing yet and finds its place reclaimed gets what is left
+// of its history (NetTile.lost).
 func (rd *reader) history(n uint64) (cursor uint64) {
 	if n == 0 {
 		return rd.end

@@ -125,10 +125,8 @@ type ringParams struct {
 // footprint returns the ring's bytes, a multiple of linePair.
 func (p ringParams) footprint() uint64 {
 	n := uint64(ringHdrSz) + uint64(p.tileCnt)*linePair + p.depth*descSz
-	return roundUp(n, 4096) + roundUp(p.size[areaBroadcast], 4096) + roundUp(p.size[areaSide], 4096)
+	return shmem.Align(n, 4096) + shmem.Align(p.size[areaBroadcast], 4096) + shmem.Align(p.size[areaSide], 4096)
 }
-
-func roundUp(v, align uint64) uint64 { return (v + align - 1) &^ (align - 1) }
 
 // ringNew formats a ring. mem is zeroed or anything.
 func ringNew(mem shmem.Mem, p ringParams, id uint32, epoch, seq0 uint64) error {
@@ -198,14 +196,14 @@ func ringJoin(mem shmem.Mem, p ringParams) (*ring, error) {
 	if r.descs, err = shmem.SliceAt[desc](mem, off, p.depth); err != nil {
 		return nil, err
 	}
-	off = roundUp(off+p.depth*descSz, 4096)
+	off = shmem.Align(off+p.depth*descSz, 4096)
 	for a := range areaCnt {
 		m, err := mem.Slice(off, p.size[a])
 		if err != nil {
 			return nil, err
 		}
 		r.data[a] = m.Bytes()
-		off += roundUp(p.size[a], 4096)
+		off += shmem.Align(p.size[a], 4096)
 	}
 	return r, nil
 }

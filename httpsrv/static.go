@@ -70,7 +70,7 @@ func (s *Server) AddStatic(name string, body []byte) (Static, error) {
 			}
 			return Static{e.off, n}, nil
 		}
-		free = max(free, roundUp(e.off+n, 64))
+		free = max(free, shmem.Align(e.off+n, 64))
 	}
 	return Static{}, fmt.Errorf("%w %q: all %d entries are taken", ErrStatic, name, staticMax)
 }

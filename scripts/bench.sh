@@ -2,8 +2,8 @@
 # scripts/bench.sh [--quick] [flags of scripts/bench/runner]
 #
 # Measures this server, the limit and the peers side by side in one run, and writes results.json, table.md and
-# deliveries.svg: to docs/bench, or with --quick (a few cases, under three minutes) to bin/bench, which is not committed.
-# Needs Go, gcc and two CPUs that nobody else uses; the whole takes about half an hour.
+# deliveries.svg: to docs/bench, or with --quick (a few cases, some minutes) to bin/bench, which is not committed.
+# Needs Go, gcc and two CPUs that nobody else uses; the whole takes about an hour.
 set -eu
 cd "$(dirname "$0")/.."
 out=docs/bench

@@ -30,6 +30,16 @@ func (b Backing) String() string {
 	return "unknown"
 }
 
+// ParseBacking returns the backing that String calls s. Errors: ErrBadOption, naming the three.
+func ParseBacking(s string) (Backing, error) {
+	for b := BackingAuto; b <= BackingShm; b++ {
+		if b.String() == s {
+			return b, nil
+		}
+	}
+	return 0, fmt.Errorf("%w: backing %q is none of auto, hugetlbfs, shm", ErrBadOption, s)
+}
+
 // Options of Create and Preflight. The zero value is the best backing up to 2 MiB pages, mode 0600.
 type Options struct {
 	Backing     Backing

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -314,10 +315,7 @@ func benchClientsCmd() *cobra.Command {
 
 // giveCredits writes the highest seq that may be published. The producer empties the pipe at each read.
 func giveCredits(fd int, limit uint64) error {
-	b := make([]byte, 0, 8)
-	for i := range 8 {
-		b = append(b, byte(limit>>(8*i)))
-	}
+	b := binary.LittleEndian.AppendUint64(nil, limit)
 	for {
 		switch _, err := unix.Write(fd, b); err {
 		case nil:

@@ -94,6 +94,10 @@ func (b *benchServe) start(name string) (_ *benchRun, err error) {
 	if b.size < swarm.PrefixSz || b.size > 65535 || b.credits == "" {
 		return nil, usageError{fmt.Errorf("--credits is needed, --size is %d to 65535", swarm.PrefixSz)}
 	}
+	backing, err := shmem.ParseBacking(b.backing)
+	if err != nil {
+		return nil, usageError{err}
+	}
 	r := &benchRun{ended: make(chan error, 1)}
 	if r.l, err = listen(slices.Repeat([]string{b.listen}, b.tiles)); err != nil {
 		return nil, err
@@ -106,13 +110,6 @@ func (b *benchServe) start(name string) (_ *benchRun, err error) {
 			}
 		}
 	}()
-	o := shmem.Options{}
-	switch b.backing {
-	case "hugetlbfs":
-		o.Backing = shmem.BackingHugetlbfs
-	case "shm":
-		o.Backing = shmem.BackingShm
-	}
 	prod := instance.Tile{Kind: kindTicker}
 	tiles := []instance.Tile{prod}
 	for i := range b.tiles {
@@ -120,7 +117,7 @@ func (b *benchServe) start(name string) (_ *benchRun, err error) {
 	}
 	r.in, err = instance.Create(instance.Info{
 		Name: name, Listen: r.l.addrs, Pid: os.Getpid(), Started: time.Now().UnixNano(),
-	}, defaultParams(b.ringMiB<<20, b.clients, uint32(b.tiles)), tiles, o)
+	}, defaultParams(b.ringMiB<<20, b.clients, uint32(b.tiles)), tiles, shmem.Options{Backing: backing})
 	if err != nil {
 		return nil, err
 	}

@@ -35,16 +35,11 @@ func (s *shape) flags(cmd *cobra.Command) {
 
 // create makes the instance's memory: workspace, server, one cnc a tile.
 func (s *shape) create(listen []string, keep bool) (*instance.Instance, error) {
-	o := shmem.Options{}
-	switch s.backing {
-	case "auto":
-	case "hugetlbfs":
-		o.Backing = shmem.BackingHugetlbfs
-	case "shm":
-		o.Backing = shmem.BackingShm
-	default:
+	backing, err := shmem.ParseBacking(s.backing)
+	if err != nil {
 		return nil, usageError{fmt.Errorf("--backing %q: one of auto, hugetlbfs, shm", s.backing)}
 	}
+	o := shmem.Options{Backing: backing}
 	if s.ringMiB < 1 || s.ringMiB > 1<<19 {
 		return nil, usageError{fmt.Errorf("--ring-size-mib %d: 1 to %d", s.ringMiB, 1<<19)}
 	}

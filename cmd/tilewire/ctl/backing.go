@@ -29,14 +29,9 @@ func (b *backing) flags(cmd *cobra.Command) {
 
 // options returns what the flags say. Errors: ErrUsage.
 func (b *backing) options() (shmem.Options, error) {
-	o := shmem.Options{Strict: b.strict, Mlock: b.mlock, Gid: b.gid}
-	switch b.kind {
-	case "auto":
-	case "hugetlbfs":
-		o.Backing = shmem.BackingHugetlbfs
-	case "shm":
-		o.Backing = shmem.BackingShm
-	default:
+	kind, err := shmem.ParseBacking(b.kind)
+	o := shmem.Options{Backing: kind, Strict: b.strict, Mlock: b.mlock, Gid: b.gid}
+	if err != nil {
 		return o, usagef("--backing %q is none of auto, hugetlbfs, shm", b.kind)
 	}
 	switch b.page {

@@ -119,6 +119,15 @@ func (s setup) words(c bench, v server, pipe string) []string {
 	return words
 }
 
+// end stops the server and keeps what it says of itself.
+func (r *result) end(srv *exec.Cmd, lines <-chan string) {
+	for _, l := range stop(srv, lines) {
+		if js, ok := strings.CutPrefix(l, "stats "); ok {
+			r.Stats = json.RawMessage(js)
+		}
+	}
+}
+
 func (s setup) try(c bench, v server, r *result) (err error) {
 	pipe, err := s.fifo("credits")
 	if err != nil {
@@ -129,13 +138,7 @@ func (s setup) try(c bench, v server, r *result) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		for _, l := range stop(srv, lines) {
-			if js, ok := strings.CutPrefix(l, "stats "); ok {
-				r.Stats = json.RawMessage(js)
-			}
-		}
-	}()
+	defer r.end(srv, lines)
 	addr, err := expect(lines, "listening ", 10*time.Second)
 	if err != nil {
 		return fmt.Errorf("%s: %w", v.name, err)

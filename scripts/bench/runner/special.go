@@ -31,11 +31,7 @@ func (s setup) tryNobody(c bench, v server, r *result) error {
 	if err == nil {
 		time.Sleep(s.warmup + s.duration) // the measurement: the server counts
 	}
-	for _, l := range stop(srv, lines) {
-		if js, ok := strings.CutPrefix(l, "stats "); ok {
-			r.Stats = json.RawMessage(js)
-		}
-	}
+	r.end(srv, lines)
 	return err
 }
 
@@ -62,13 +58,7 @@ func (s setup) tryMany(c bench, v server, r *result) error {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		for _, l := range stop(srv, lines) {
-			if js, ok := strings.CutPrefix(l, "stats "); ok {
-				r.Stats = json.RawMessage(js)
-			}
-		}
-	}()
+	defer r.end(srv, lines)
 	line, err := expect(lines, "listening ", 10*time.Second)
 	if err != nil {
 		return fmt.Errorf("%s: %w", v.name, err)
