@@ -41,6 +41,8 @@ async function until(what, test, arg) {
 const state = (name) => until(`state ${name}`, (s) => document.body.dataset.state === s, name);
 const onlyRows = (list) => until(`the lines ${JSON.stringify(list)}`, (want) => JSON.stringify([...document.querySelectorAll('.row')].map((r) => r.textContent)) === want, JSON.stringify(list));
 const lastRow = (s) => until(`last line ${JSON.stringify(s)}`, (want) => [...document.querySelectorAll('.row')].at(-1)?.textContent === want, s);
+// Rows and notes are drawn with the next frame, the state at once.
+const lastNote = (re) => until(`last note ${re}`, (want) => new RegExp(want).test([...document.querySelectorAll('.note')].at(-1)?.textContent ?? ''), re.source);
 const drawn = () => page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
 const atEnd = () => page.evaluate(() => { const l = document.getElementById('log'); return l.scrollHeight - l.scrollTop - l.clientHeight < 2; });
 
@@ -293,7 +295,7 @@ if (command) {
     await shoot('reconnecting');
     srv = await start(addr);
     await state('live');
-    assert.match(await page.locator('.note').last().textContent(), /Connected again after .* Lines sent meanwhile are not shown\.$/);
+    await lastNote(/Connected again after .* Lines sent meanwhile are not shown\.$/);
     await srv.line('and on');
     await lastRow('and on');
     await srv.end();
