@@ -1,0 +1,90 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// ErrConfig: the configuration is not what it must be; the text names the key, the value and what is allowed, and the
+// place in the file or the variable that it came from.
+var ErrConfig = errors.New("configuration")
+
+// Load returns the defaults with the file at path over them (none if path is empty) and the variables of env (os.Environ)
+// over that, checked. Errors: ErrConfig, and that of reading the file.
+func Load(path string, env []string) (Config, error) {
+	c := Default()
+	var src source
+	if path != "" {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return c, fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+		if err := c.decode(path, text); err != nil {
+			return c, err
+		}
+		src = source{path, text}
+	}
+	from, err := c.environ(env)
+	if err != nil {
+		return c, err
+	}
+	return c, c.check(func(key string) string {
+		if name, ok := from[key]; ok {
+			return name + ": ..."
+		}
+		return src.place(key)
+	})
+}
+
+// decode lays the file's keys over c. A list of the file replaces the one before.
+func (c *Config) decode(path string, text []byte) error {
+	d := toml.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	into := *c
+	into.Topic = nil
+	var unknown *toml.StrictMissingError
+	var bad *toml.DecodeError
+	src := source{path, text}
+	switch err := d.Decode(&into); {
+	case errors.As(err, &unknown):
+		var lines []string
+		for _, e := range unknown.Errors {
+			row, col := e.Position()
+			key := strings.Join(e.Key(), ".")
+			lines = append(lines, src.mark(row, col, len(e.Key()[len(e.Key())-1]), "unknown key "+key+c.near(key)))
+		}
+		return fmt.Errorf("%w: %s", ErrConfig, strings.Join(lines, "\n"))
+	case errors.As(err, &bad):
+		row, col := bad.Position()
+		return fmt.Errorf("%w: %s", ErrConfig, src.mark(row, col, 1, strings.TrimPrefix(bad.Error(), "toml: ")))
+	case err != nil:
+		return fmt.Errorf("%w: %s: %w", ErrConfig, path, err)
+	}
+	if into.Topic == nil {
+		into.Topic = c.Topic
+	}
+	for i := range into.Topic { // what a topic does not say is the default topic's
+		t := &into.Topic[i]
+		if len(c.Topic) > 0 {
+			d := c.Topic[0]
+			t.RingSizeMib, t.RingDepth = or(t.RingSizeMib, d.RingSizeMib), or(t.RingDepth, d.RingDepth)
+			if t.Name == "" && len(into.Topic) == 1 {
+				t.Name = d.Name
+			}
+		}
+	}
+	*c = into
+	return nil
+}
+
+func or(v, def uint64) uint64 {
+	if v == 0 {
+		return def
+	}
+	return v
+}

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tilewire/tilewire/cmd/tilewire/config"
+)
+
+// configCmd shows configurations: the built-in one with its explanations, or the one in force.
+func configCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "config", Short: "Show the configuration", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return usageError{errors.New("config: default or show?")} },
+	}
+	var path string
+	show := &cobra.Command{
+		Use: "show", Short: "Print every key with the value in force: file over environment over defaults", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			c, err := config.Load(path, os.Environ())
+			if err != nil {
+				return err
+			}
+			fmt.Print(c.TOML())
+			return nil
+		},
+	}
+	show.Flags().StringVar(&path, "config", "", "configuration `FILE`")
+	cmd.AddCommand(show, &cobra.Command{
+		Use: "default", Short: "Print the built-in configuration, every key explained", Args: cobra.NoArgs,
+		Run: func(*cobra.Command, []string) { fmt.Print(config.DefaultFile) },
+	})
+	return cmd
+}
+
+func validateCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "validate FILE", Short: "Check a configuration file, with the environment over it", Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if _, err := config.Load(args[0], os.Environ()); err != nil {
+				return err
+			}
+			fmt.Printf("%s: good\n", args[0])
+			return nil
+		},
+	}
+}
