@@ -6,7 +6,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tilewire/tilewire/httpsrv/h1"
-	"github.com/tilewire/tilewire/shmem"
 )
 
 const (
@@ -23,7 +22,7 @@ func (t *NetTile) accept(l *listener) (n int) {
 			l.more = false
 			return n
 		}
-		fd, e := shmem.Accept(l.fd, &t.accepted)
+		fd, e := sys.accept(l.fd, &t.accepted)
 		switch e {
 		case 0:
 			t.admit(fd)
@@ -105,20 +104,19 @@ func (t *NetTile) refuseSocket(fd int) {
 	var buf [512]byte
 	r := h1.RespHead{Status: 503, RetryAfter: 1, Date: t.today()}
 	if b, ok := h1.AppendError(buf[:0], &r, false); ok {
-		_, _ = shmem.Send(fd, b) // a fresh socket takes it whole
+		_, _ = sys.send(fd, b) // a fresh socket takes it whole
 	}
-	_ = unix.Shutdown(fd, unix.SHUT_WR)
+	_ = sys.shutWr(fd)
 	// Bytes left unread would turn the close into a reset and take the answer along.
-	_, _ = shmem.Recv(fd, buf[:])
-	unix.Close(fd)
+	_, _ = sys.recv(fd, buf[:])
+	sys.close(fd)
 }
 
 // today returns the Date field's value, formatted once a second.
 func (t *NetTile) today() *[29]byte {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &ts); err == nil && ts.Sec != t.dateSec {
-		t.dateSec = ts.Sec
-		h1.FormatDate(&t.date, ts.Sec)
+	if sec, ok := sys.unixSec(); ok && sec != t.dateSec {
+		t.dateSec = sec
+		h1.FormatDate(&t.date, sec)
 	}
 	return &t.date
 }

@@ -3,8 +3,6 @@ package httpsrv
 import (
 	"fmt"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/tilewire/tilewire/httpsrv/ws"
 )
 
@@ -174,7 +172,7 @@ func (t *NetTile) closeSent(slot uint32, c *conn) {
 func (t *NetTile) linger(slot uint32, c *conn) {
 	c.state = stLinger
 	c.slow |= slowState
-	if err := unix.Shutdown(int(c.fd), unix.SHUT_WR); err != nil {
+	if err := sys.shutWr(int(c.fd)); err != nil {
 		t.drop(slot, c.reason)
 		return
 	}
@@ -223,7 +221,7 @@ func (t *NetTile) timedOut(slot uint32) {
 
 // reset closes at once with RST, so that nothing of ours is sent any more.
 func (t *NetTile) reset(slot uint32, why CloseReason) {
-	_ = unix.SetsockoptLinger(int(t.conns[slot].fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	sys.resetAtClose(int(t.conns[slot].fd))
 	t.drop(slot, why)
 }
 
@@ -244,7 +242,7 @@ func (t *NetTile) drop(slot uint32, why CloseReason) {
 	}
 	t.list(slot, listNone)
 	t.wheel.remove(slot)
-	unix.Close(int(c.fd)) // leaves the epoll by itself
+	sys.close(int(c.fd))
 	id, isWs := t.connID(slot), c.flags&flWs != 0
 	for c.pendHead != 0 {
 		t.popPend(c)

@@ -78,7 +78,7 @@ func (t *NetTile) pass(rd *reader, g *group) {
 			iovFrom, total = cur, t.iov.Bytes()
 		}
 		step(ptSending)
-		n, e := sendv(int(c.fd), &t.iov)
+		n, e := sys.sendv(int(c.fd), &t.iov)
 		sends++
 		if n == total {
 			c.commit(txPos{pos: p.pos + uint64(n), at: rd.end})

@@ -3,7 +3,6 @@ package httpsrv
 import (
 	"github.com/tilewire/tilewire/httpsrv/h1"
 	"github.com/tilewire/tilewire/httpsrv/ws"
-	"github.com/tilewire/tilewire/shmem"
 )
 
 // limits are those of the request parser.
@@ -54,7 +53,7 @@ func (t *NetTile) readRequest(slot uint32, c *conn) {
 // was sent before, so the socket takes it whole; a client that got none of it
 // sends its body after a while.
 func (t *NetTile) sayContinue(c *conn) {
-	n, _ := shmem.Send(int(c.fd), []byte(h1.Continue))
+	n, _ := sys.send(int(c.fd), []byte(h1.Continue))
 	p := c.pos()
 	c.commit(txPos{p.pos + uint64(n), p.at})
 }

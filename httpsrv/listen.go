@@ -19,7 +19,7 @@ import (
 func ListenSocket(addr string, sndBuf int) (fd int, actual string, err error) {
 	fail := func(what string, err error) (int, string, error) {
 		if fd >= 0 && !strings.HasPrefix(addr, "fd:") {
-			unix.Close(fd)
+			sys.close(fd)
 		}
 		return -1, "", fmt.Errorf("httpsrv: listen %s: %s: %w", addr, what, err)
 	}
@@ -40,7 +40,7 @@ func ListenSocket(addr string, sndBuf int) (fd int, actual string, err error) {
 		}
 		unix.CloseOnExec(n)
 		setInherited(n, sndBuf)
-		sa, err := unix.Getsockname(n)
+		sa, err := sys.sockname(n)
 		if err != nil {
 			return fail("name", err)
 		}
@@ -72,28 +72,27 @@ func ListenSocket(addr string, sndBuf int) (fd int, actual string, err error) {
 			family, sa = unix.AF_INET6, &unix.SockaddrInet6{Port: int(n), Addr: ip.As16()}
 		}
 	}
-	// Protocol 0 is plain TCP. Go's own listeners are MPTCP, which eBPF steering refuses.
-	if fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0); err != nil {
+	if fd, err = sys.socket(family); err != nil {
 		return fail("socket", err)
 	}
 	if family != unix.AF_UNIX {
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		if err := sys.setsockopt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 			return fail("SO_REUSEADDR", err)
 		}
 	}
 	if family == unix.AF_INET6 {
-		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0); err != nil {
+		if err := sys.setsockopt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0); err != nil {
 			return fail("IPV6_V6ONLY", err)
 		}
 	}
 	setInherited(fd, sndBuf)
-	if err := unix.Bind(fd, sa); err != nil {
+	if err := sys.bind(fd, sa); err != nil {
 		return fail("bind", err)
 	}
-	if err := unix.Listen(fd, 4096); err != nil {
+	if err := sys.listen(fd, 4096); err != nil {
 		return fail("listen", err)
 	}
-	if sa, err = unix.Getsockname(fd); err != nil {
+	if sa, err = sys.sockname(fd); err != nil {
 		return fail("name", err)
 	}
 	return fd, sockaddrString(sa), nil
@@ -101,9 +100,9 @@ func ListenSocket(addr string, sndBuf int) (fd int, actual string, err error) {
 
 // setInherited sets what accepted sockets take over; a unix socket knows no TCP options.
 func setInherited(fd, sndBuf int) {
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	_ = sys.setsockopt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	if sndBuf > 0 {
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sndBuf)
+		_ = sys.setsockopt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sndBuf)
 	}
 }
 

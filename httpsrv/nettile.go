@@ -128,7 +128,7 @@ func (s *Server) TakeTile(id int, o TileOptions) (*NetTile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tile %d, held by process %d: %w", id, s.TilePid(id), err)
 	}
-	t := &NetTile{srv: s, id: id, lock: lock, cb: o.Callbacks, opt: o, slot: s.slot(id), ep: -1, now: shmem.Monotonic()}
+	t := &NetTile{srv: s, id: id, lock: lock, cb: o.Callbacks, opt: o, slot: s.slot(id), ep: -1, now: sys.now()}
 	step(ptTakeover)
 	if err = t.attach(); err == nil {
 		err = t.open()
@@ -202,7 +202,7 @@ func (t *NetTile) attach() error {
 
 // open makes the epoll and the doorbell.
 func (t *NetTile) open() (err error) {
-	if t.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+	if t.ep, err = sys.epoll(); err != nil {
 		return fmt.Errorf("httpsrv: epoll: %w", err)
 	}
 	if err := t.openBell(); err != nil {
@@ -235,7 +235,7 @@ func (t *NetTile) openBell() error {
 
 func (t *NetTile) watch(fd int, events uint32, about, what int32) error {
 	ev := unix.EpollEvent{Events: events, Fd: about, Pad: what}
-	if err := unix.EpollCtl(t.ep, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+	if err := sys.watch(t.ep, fd, &ev); err != nil {
 		return fmt.Errorf("httpsrv: epoll: %w", err)
 	}
 	return nil
@@ -275,7 +275,7 @@ func (t *NetTile) Release() {
 		t.bell.Leave()
 	}
 	if t.ep >= 0 {
-		unix.Close(t.ep)
+		sys.close(t.ep)
 		t.ep = -1
 	}
 	if t.lock != nil {
@@ -316,7 +316,7 @@ func (t *NetTile) Conns() (all, ws int) { return int(t.httpNow + t.wsNow), int(t
 func (t *NetTile) StopListening() {
 	for i := range t.listeners { // maybe from a callback of accept
 		if l := &t.listeners[i]; l.fd >= 0 {
-			unix.Close(l.fd)
+			sys.close(l.fd)
 			*l = listener{fd: -1}
 		}
 	}

@@ -2,8 +2,6 @@ package httpsrv
 
 import (
 	"golang.org/x/sys/unix"
-
-	"github.com/tilewire/tilewire/shmem"
 )
 
 // What an epoll event is about (Pad); a connection's is its generation, from 1 on.
@@ -37,7 +35,7 @@ func (t *NetTile) Poll(now int64, timeoutMs int) int {
 	n := t.wait(timeoutMs)
 	if slept {
 		t.bell.Awake()
-		t.now = shmem.Monotonic()
+		t.now = sys.now()
 		work += t.deliver()
 	}
 	for i := range t.events[:n] {
@@ -56,12 +54,12 @@ const briefly = 8
 // messages come every few ms, its monitor would cost a quarter of the CPU.
 func (t *NetTile) wait(timeoutMs int) int {
 	if timeoutMs < 0 {
-		n, _ := shmem.EpollWait(t.ep, t.events[:], timeoutMs)
+		n, _ := sys.wait(t.ep, t.events[:], timeoutMs)
 		return n
 	}
-	n, e := shmem.EpollWaitRaw(t.ep, t.events[:], min(timeoutMs, briefly))
+	n, e := sys.waitRaw(t.ep, t.events[:], min(timeoutMs, briefly))
 	if n == 0 && e == 0 && timeoutMs > briefly {
-		n, _ = shmem.EpollWait(t.ep, t.events[:], timeoutMs-briefly)
+		n, _ = sys.wait(t.ep, t.events[:], timeoutMs-briefly)
 	}
 	return n // an error is EINTR: nothing yet
 }

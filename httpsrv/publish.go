@@ -6,7 +6,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tilewire/tilewire/httpsrv/ws"
-	"github.com/tilewire/tilewire/shmem"
 )
 
 // Cork holds the doorbells until Uncork: for a burst of messages, of which the
@@ -172,7 +171,7 @@ func (s *Stage) publish(area int, off, n, dest uint64, op byte) (Seq, error) {
 		}
 	}
 	s.end[area] = end
-	d.off, d.end, d.time, d.dest = off, s.end, shmem.Monotonic(), dest
+	d.off, d.end, d.time, d.dest = off, s.end, sys.now(), dest
 	d.key, d.len, d.op, d.area = 0, uint32(n), op, uint8(area)
 	d.seq.Store(seq)
 	step(ptDescWritten)

@@ -2,8 +2,6 @@ package httpsrv
 
 import (
 	"golang.org/x/sys/unix"
-
-	"github.com/tilewire/tilewire/shmem"
 )
 
 // receiveTurns bounds the reads from one connection in a row.
@@ -35,7 +33,7 @@ func (t *NetTile) receive(slot uint32) {
 
 // read is one receive into p. stop: nothing more now, or the connection is gone.
 func (t *NetTile) read(slot uint32, p []byte) (n int, stop bool) {
-	n, e := shmem.Recv(int(t.conns[slot].fd), p)
+	n, e := sys.recv(int(t.conns[slot].fd), p)
 	switch {
 	case n > 0:
 		t.cnt.Cell(cntRecvs).Inc()

@@ -37,7 +37,7 @@ func (t *NetTile) send(slot uint32) {
 func (t *NetTile) give(slot uint32, c *conn, rd *reader) (n int, all bool) {
 	total := t.iov.Bytes()
 	step(ptSending)
-	n, e := sendv(int(c.fd), &t.iov)
+	n, e := sys.sendv(int(c.fd), &t.iov)
 	if rd != nil {
 		rd.unpin()
 	}

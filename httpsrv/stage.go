@@ -331,7 +331,7 @@ func (s *Stage) waitPin(t, area int, x uint64) error {
 		return nil
 	}
 	s.r.hdr.waits.Store(s.r.hdr.waits.Load() + 1)
-	begin := shmem.Monotonic() - s.waited
+	begin := sys.now() - s.waited
 	for spin := 0; pin.Load() < x; spin++ {
 		step(ptPinWait)
 		if spin%64 == 0 {
@@ -341,13 +341,13 @@ func (s *Stage) waitPin(t, area int, x uint64) error {
 				}
 				return nil
 			}
-			if pin.Load() < x && shmem.Monotonic()-begin >= s.bound {
+			if pin.Load() < x && sys.now()-begin >= s.bound {
 				return ErrBusy
 			}
 		}
 		spinWait(spin)
 	}
-	s.waited = shmem.Monotonic() - begin
+	s.waited = sys.now() - begin
 	return nil
 }
 

@@ -1,0 +1,74 @@
+package httpsrv
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/tilewire/tilewire/shmem"
+)
+
+// linux is the kernel as this package sees it: all system calls of listening
+// sockets, connections and epoll, and the clock. They are made as sys.name,
+// which is a direct call here and goes through an interface in the exploring
+// build (-tags explore), where a simulated kernel takes their place
+// (docs/simulation.md). The doorbell's are package tile's own.
+type linux struct{}
+
+// now returns CLOCK_MONOTONIC in ns.
+func (linux) now() int64 { return shmem.Monotonic() }
+
+// unixSec returns the seconds since 1970, or false.
+func (linux) unixSec() (int64, bool) {
+	var ts unix.Timespec
+	err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &ts)
+	return ts.Sec, err == nil
+}
+
+func (linux) accept(fd int, from *unix.RawSockaddrAny) (int, unix.Errno) {
+	return shmem.Accept(fd, from)
+}
+
+func (linux) recv(fd int, p []byte) (int, unix.Errno) { return shmem.Recv(fd, p) }
+
+func (linux) send(fd int, p []byte) (int, unix.Errno) { return shmem.Send(fd, p) }
+
+func (linux) sendv(fd int, v *shmem.Iovs) (int, unix.Errno) { return shmem.Sendv(fd, v) }
+
+// shutWr ends our side of a connection.
+func (linux) shutWr(fd int) error { return unix.Shutdown(fd, unix.SHUT_WR) }
+
+// resetAtClose has the close that follows answer with RST.
+func (linux) resetAtClose(fd int) {
+	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+}
+
+func (linux) close(fd int) { _ = unix.Close(fd) } // leaves the epoll by itself
+
+func (linux) epoll() (int, error) { return unix.EpollCreate1(unix.EPOLL_CLOEXEC) }
+
+// watch has ep tell of fd's events.
+func (linux) watch(ep, fd int, ev *unix.EpollEvent) error {
+	return unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, fd, ev)
+}
+
+// wait is epoll_wait; waitRaw the same without a word to the Go scheduler.
+func (linux) wait(ep int, ev []unix.EpollEvent, ms int) (int, unix.Errno) {
+	return shmem.EpollWait(ep, ev, ms)
+}
+
+func (linux) waitRaw(ep int, ev []unix.EpollEvent, ms int) (int, unix.Errno) {
+	return shmem.EpollWaitRaw(ep, ev, ms)
+}
+
+// socket makes a nonblocking stream socket. Protocol 0 is plain TCP: Go's own
+// listeners are MPTCP, which eBPF steering refuses.
+func (linux) socket(family int) (int, error) {
+	return unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+}
+
+func (linux) setsockopt(fd, level, opt, v int) error { return unix.SetsockoptInt(fd, level, opt, v) }
+
+func (linux) bind(fd int, sa unix.Sockaddr) error { return unix.Bind(fd, sa) }
+
+func (linux) listen(fd, backlog int) error { return unix.Listen(fd, backlog) }
+
+func (linux) sockname(fd int) (unix.Sockaddr, error) { return unix.Getsockname(fd) }

@@ -1,0 +1,6 @@
+//go:build !explore
+
+package httpsrv
+
+// sys makes the system calls.
+var sys linux
