@@ -59,7 +59,8 @@ func (t *NetTile) admit(fd int) {
 	}
 	gen &= 0x7fffffff
 	t.free = t.free[:len(t.free)-1]
-	*c = conn{fd: int32(fd), ring: NoRing, reqBuf: req, opened: t.now}
+	*c = conn{fd: int32(fd), ring: NoRing, opened: t.now}
+	c.rx[0].buf = req
 	c.gen.Store(gen)
 	c.slow, c.state = slowState, stRequest
 	t.setPeer(c)

@@ -201,7 +201,7 @@ func (t *NetTile) timedOut(slot uint32) {
 	c.deadline = 0
 	switch c.state {
 	case stRequest:
-		if c.rxNow().end == 0 {
+		if rx := c.rxNow(); rx.end == rx.done {
 			t.drop(slot, CloseTimeout) // sent nothing: nothing to answer
 			return
 		}
@@ -247,7 +247,7 @@ func (t *NetTile) drop(slot uint32, why CloseReason) {
 	for c.pendHead != 0 {
 		t.popPend(c)
 	}
-	t.putBuf(&t.req, &c.reqBuf)
+	t.putBuf(&t.req, &c.rxNow().buf)
 	t.putBuf(&t.head, &c.headBuf)
 	t.putBuf(&t.recv, &c.recvBuf)
 	t.putBuf(&t.msg, &c.msgBuf)

@@ -30,6 +30,7 @@ func (c ConnID) String() string { return fmt.Sprintf("%d.%d.%d", c.Tile(), c.Slo
 // connState is where a connection stands.
 //
 //	free -> request -> respond -> linger -> free
+//	                           -> request (keep-alive)
 //	                -> upgrade -> stream -> closing -> linger -> free
 //
 // Any state may end in free at once (reset, timeout).
@@ -67,6 +68,7 @@ const (
 	flStreams               // counts against MaxWsConnectionCnt
 	flFailed                // the client broke the protocol: its close is not awaited
 	flRetry                 // blocked for want of memory: to be tried again without an event
+	flKeep                  // another request may follow the response being sent
 )
 
 // Where the bytes come from that a connection is sent (top 4 bits of txPos.at).
@@ -88,22 +90,23 @@ type txPos struct {
 }
 
 // rxPos is the state of what is received. Offsets count the stream's bytes.
-// Bytes lie in the receive buffer from base on; end is stored after they are
-// there; everything else changes by a flip of rxGen.
+// Bytes lie in the receive buffer from base on (of a request: in buffer buf);
+// end is stored after they are there; everything else changes by a flip of
+// rxGen, but left and scan of a request, which can be found again.
 type rxPos struct {
 	base   uint64 // offset of the buffer's first byte
 	end    uint64 // received up to
-	done   uint64 // parsed up to
-	left   uint64 // payload bytes of the data frame in progress yet to come
+	done   uint64 // parsed up to; of a request: its first byte
+	left   uint64 // payload bytes of the data frame in progress yet to come; length of the request, 0: not known
 	msgLen uint32 // bytes of the message in progress
 	key    [4]byte
 	utf8   uint32
-	scan   uint32 // request head: scanned up to
+	scan   uint32 // request head: scanned up to, from its start
 	phase  uint8  // of the mask
 	msgOp  uint8  // opcode of the message in progress, 0: none
 	fin    bool   // the frame in progress ends the message
 	inData bool   // a data frame is in progress
-	_      [4]byte
+	buf    uint32 // request buffer held, index+1, 0: none
 }
 
 // conn is a connection's state: all of it, but for the socket. writer: its tile
@@ -129,8 +132,8 @@ type conn struct {
 	rxGen    uint32
 	pendTail uint32
 	pendCnt  uint32
-	reqBuf   uint32 // buffers held, index+1, 0: none
-	headBuf  uint32
+	_        uint32
+	headBuf  uint32 // buffers held, index+1, 0: none
 	recvBuf  uint32
 	msgBuf   uint32
 	history  uint32           // messages from the past asked for at the upgrade

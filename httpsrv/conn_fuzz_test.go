@@ -53,10 +53,28 @@ func (p *fuzzPeer) drain() {
 	}
 }
 
-// judge checks that what a client got is one response, or a 101 and whole
-// frames with nothing after a close frame. Its end may be cut off by a reset.
-func (p *fuzzPeer) judge() error {
+// judge checks that what a client got is one response (with keep-alive any
+// number), or a 101 and whole frames with nothing after a close frame. Its end
+// may be cut off by a reset.
+func (p *fuzzPeer) judge(keepAlive bool) error {
 	b := bytes.TrimPrefix(p.out, []byte(h1.Continue))
+	for keepAlive {
+		head, rest, ok := bytes.Cut(b, []byte("\r\n\r\n"))
+		if !ok || !bytes.HasSuffix(head, []byte("\r\nConnection: keep-alive")) {
+			break
+		}
+		a, err := parseAnswer(b[:len(head)+4])
+		if err != nil {
+			return err
+		}
+		if n := 0; a.field["content-length"] != "" && !bytes.HasPrefix(rest, []byte("HTTP/1.1 ")) { // else of a HEAD
+			if fmt.Sscan(a.field["content-length"], &n); len(rest) < n {
+				return nil
+			}
+			rest = rest[n:]
+		}
+		b = bytes.TrimPrefix(rest, []byte(h1.Continue))
+	}
 	head, rest, ok := bytes.Cut(b, []byte("\r\n\r\n"))
 	if !ok {
 		if len(b) > 0 && !bytes.HasPrefix(b, []byte("HTTP/1.1 "[:min(9, len(b))])) {
@@ -122,11 +140,13 @@ func FuzzConn(f *testing.F) {
 		if len(in) > 4096 {
 			return
 		}
-		fuzzConn(t, m, p, bell, &script{in})
+		for _, keep := range []bool{false, true} {
+			fuzzConn(t, m, p, TileOptions{BellPath: bell, SndBuf: 4096, KeepAlive: keep}, &script{in})
+		}
 	})
 }
 
-func fuzzConn(t *testing.T, m shmem.Mem, p Params, bell string, sc *script) {
+func fuzzConn(t *testing.T, m shmem.Mem, p Params, o TileOptions, sc *script) {
 	if err := New(m, p); err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +206,7 @@ func fuzzConn(t *testing.T, m shmem.Mem, p Params, bell string, sc *script) {
 			}
 		}
 	}
-	if tl, err = s.TakeTile(0, TileOptions{BellPath: bell, SndBuf: 4096, Callbacks: Callbacks{
+	o.Callbacks = Callbacks{
 		Request: func(q *Request) Response {
 			act()
 			r := Response{}
@@ -202,6 +222,7 @@ func fuzzConn(t *testing.T, m shmem.Mem, p Params, bell string, sc *script) {
 				_ = tl.Stage().Body(&r)
 			}
 			r.Status = sc.n(7) * 100
+			r.Close = r.Status == 300
 			r.Location = string(sc.bytes(sc.n(8)))
 			r.Extra = []h1.Field{{Name: "X" + string(sc.bytes(sc.n(4))), Value: string(sc.bytes(sc.n(8)))}}
 			r.MaxAge, r.RetryAfter = int64(sc.next()), sc.n(3)
@@ -212,7 +233,8 @@ func fuzzConn(t *testing.T, m shmem.Mem, p Params, bell string, sc *script) {
 		WsOpen:    func(c ConnID) { step(c, 1, 2); act() },
 		WsMessage: func(c ConnID, _ byte, _ []byte) { act() },
 		WsClose:   func(c ConnID, _ CloseReason) { step(c, 2, 3); act() },
-	}}); err != nil {
+	}
+	if tl, err = s.TakeTile(0, o); err != nil {
 		t.Fatal(err)
 	}
 	defer tl.Release()
@@ -317,7 +339,7 @@ func fuzzConn(t *testing.T, m shmem.Mem, p Params, bell string, sc *script) {
 	}
 	for i, p := range peers {
 		p.drain()
-		if err := p.judge(); err != nil {
+		if err := p.judge(o.KeepAlive); err != nil {
 			t.Fatalf("client %d: %v", i, err)
 		}
 	}

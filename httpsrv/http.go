@@ -11,23 +11,20 @@ func (t *NetTile) limits() h1.Limits {
 	return h1.Limits{MaxRequest: n, MaxHead: n}
 }
 
-// readRequest reads until a request is whole, then answers it. The request
-// buffer takes a request of the greatest length allowed, so it never runs out
-// before the parser refuses.
+// readRequest reads until a request is whole, then answers it. What the last
+// request of the connection left behind is looked at first.
 func (t *NetTile) readRequest(slot uint32, c *conn) {
-	buf := t.req.buf(c.reqBuf)[:t.srv.params.MaxRequestLen]
 	lim, h := t.limits(), &t.reqHead
 	for range receiveTurns {
-		rx := c.rxNow()
-		n, stop := t.read(slot, buf[rx.end:])
-		if stop {
+		if c.rxNow().wants() && t.fill(slot, c) {
 			return
 		}
-		rx.end += uint64(n)
-		if rx.end < rx.left { // the head is known, its body is not whole
+		rx := c.rxNow()
+		raw := t.req.buf(rx.buf)[rx.done-rx.base : rx.end-rx.base]
+		if uint64(len(raw)) < rx.left { // the head is known, its body is not whole
 			continue
 		}
-		next, v := h1.Parse(buf[:rx.end], int(rx.scan), &lim, h)
+		next, v := h1.Parse(raw, int(rx.scan), &lim, h)
 		switch {
 		case v.Failed():
 			t.refuse(slot, int(v.Status), parseReasons[v.Reason])
@@ -36,26 +33,33 @@ func (t *NetTile) readRequest(slot uint32, c *conn) {
 			rx.scan = uint32(next)
 			continue
 		}
-		if total := uint64(h.Len) + uint64(h.BodyLen()); rx.end < total {
-			if h.Expect100 && rx.left == 0 {
-				t.sayContinue(c)
+		first := rx.left == 0
+		rx.left = uint64(h.Len) + uint64(h.BodyLen())
+		if uint64(len(raw)) < rx.left {
+			if h.Expect100 && first && len(raw) == h.Len && !t.sayContinue(slot, c) {
+				return
 			}
-			rx.left = total
 			continue
 		}
-		t.request(slot, c, h, buf[:rx.end])
+		t.request(slot, c, h, raw)
 		return
 	}
 	t.later(slot)
 }
 
-// sayContinue answers Expect: 100-continue (RFC 9110 section 10.1.1). Nothing
-// was sent before, so the socket takes it whole; a client that got none of it
-// sends its body after a while.
-func (t *NetTile) sayContinue(c *conn) {
+// sayContinue answers Expect: 100-continue (RFC 9110 section 10.1.1), unless
+// the body is on its way already. A client that got none of it, because what
+// was sent before fills the socket, sends its body after a while; one that got
+// a part of it could not be answered any more. false: it is closed.
+func (t *NetTile) sayContinue(slot uint32, c *conn) bool {
 	n, _ := sys.send(int(c.fd), []byte(h1.Continue))
 	p := c.pos()
 	c.commit(txPos{p.pos + uint64(n), p.at})
+	if n > 0 && n < len(h1.Continue) {
+		t.reset(slot, CloseTooSlow)
+		return false
+	}
+	return true
 }
 
 // request has the application answer a whole request.
@@ -88,17 +92,21 @@ func (t *NetTile) request(slot uint32, c *conn, h *h1.Head, raw []byte) {
 		t.upgrade(slot, c, h, raw, &resp)
 		return
 	}
-	t.respond(slot, c, &resp, h.Method == MethodHead)
+	t.respond(slot, c, &resp, h.Method == MethodHead, !resp.Close && t.keeps(h))
 }
 
 // respond puts the response's head into the head buffer and its body behind it.
-func (t *NetTile) respond(slot uint32, c *conn, r *Response, headOnly bool) {
+// keep: the connection lives on.
+func (t *NetTile) respond(slot uint32, c *conn, r *Response, headOnly, keep bool) {
 	if r.Status == 0 {
 		r.Status = 200
 	}
 	n := r.StaticBody.len
 	if r.staged {
 		n = uint64(r.bodyLen)
+	}
+	if r.Status == 205 { // RFC 9110 section 15.3.6: no content
+		n = 0
 	}
 	rh := h1.RespHead{
 		Status: r.Status, ContentLength: int64(n), Date: t.today(),
@@ -109,6 +117,9 @@ func (t *NetTile) respond(slot uint32, c *conn, r *Response, headOnly bool) {
 	if r.Status == 405 {
 		rh.Allow = h1.Served
 	}
+	if keep {
+		rh.Conn = h1.ConnKeepAlive
+	}
 	if !t.headBuf(slot, c) {
 		return
 	}
@@ -116,6 +127,9 @@ func (t *NetTile) respond(slot uint32, c *conn, r *Response, headOnly bool) {
 	if !ok || n > 1<<31 || r.StaticBody.off+r.StaticBody.len > uint64(len(t.static)) {
 		t.refuseAs(slot, 500, CloseInternal, h1.Served, headOnly)
 		return
+	}
+	if keep {
+		c.flags |= flKeep
 	}
 	t.begin(slot, c, len(b), CloseOK)
 	switch {
@@ -170,7 +184,9 @@ func (t *NetTile) headBuf(slot uint32, c *conn) bool {
 func (t *NetTile) begin(slot uint32, c *conn, n int, why CloseReason) {
 	c.ctlLen[ctlHead] = uint16(n)
 	c.state, c.reason = stRespond, why
-	t.putBuf(&t.req, &c.reqBuf)
+	if c.flags&flKeep == 0 { // what else it has sent is not looked at
+		t.putBuf(&t.req, &c.rxNow().buf)
+	}
 	t.setDeadline(slot, t.opt.RequestTimeout.Nanoseconds())
 	t.touch(slot)
 }
@@ -179,6 +195,11 @@ func (t *NetTile) begin(slot uint32, c *conn, n int, why CloseReason) {
 func (t *NetTile) responded(slot uint32, c *conn) {
 	t.cnt.Cell(cntRequests).Inc()
 	t.putBuf(&t.head, &c.headBuf)
+	if c.flags&flKeep != 0 && !t.draining {
+		t.anew(slot, c)
+		return
+	}
+	t.putBuf(&t.req, &c.rxNow().buf)
 	t.linger(slot, c)
 }
 

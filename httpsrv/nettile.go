@@ -21,6 +21,10 @@ type TileOptions struct {
 	Headroom       uint64        // bytes of a ring kept free of blocked clients; 0: an eighth of the ring
 	RequestTimeout time.Duration // from accept to the whole request; 0: 10 s
 	CloseTimeout   time.Duration // for the end of a closing handshake; 0: 1 s
+
+	KeepAlive   bool          // HTTP/1.1 connections live on after a response, also pipelined ones; else each ends with it
+	IdleTimeout time.Duration // with KeepAlive, from a response to the next request's first byte; 0: 60 s
+	PollEvents  int           // sockets served in one Poll, at most; 0: 256, which is the most
 }
 
 // NetTile is the role of a network tile: one epoll loop over its sockets and
@@ -156,6 +160,12 @@ func (t *NetTile) attach() error {
 	if o.CloseTimeout == 0 {
 		o.CloseTimeout = time.Second
 	}
+	if o.IdleTimeout == 0 {
+		o.IdleTimeout = time.Minute
+	}
+	if o.PollEvents <= 0 || o.PollEvents > len(t.events) {
+		o.PollEvents = len(t.events)
+	}
 	t.closeWithin = o.CloseTimeout
 	var err error
 	if t.cnt, err = s.Counters(t.id); err != nil {
@@ -168,7 +178,7 @@ func (t *NetTile) attach() error {
 		return err
 	}
 	t.pends = newPool(nil, 0, p.PendingCnt)
-	t.req = newPool(area(l.req, uint64(p.MaxConnectionCnt)*l.reqSz), l.reqSz, p.MaxConnectionCnt)
+	t.req = newPool(area(l.req, uint64(p.MaxConnectionCnt+1)*l.reqSz), l.reqSz, p.MaxConnectionCnt+1)
 	t.head = newPool(area(l.head, uint64(p.HeadBufCnt)*headBufSz), headBufSz, p.HeadBufCnt)
 	t.recv = newPool(area(l.recv, uint64(p.RecvBufCnt)*recvBufSz), recvBufSz, p.RecvBufCnt)
 	t.msg = newPool(area(l.msg, uint64(p.MsgBufCnt)*l.msgSz), l.msgSz, p.MsgBufCnt)

@@ -152,7 +152,7 @@ func (p Params) layout() (layout, error) {
 	l.conns = shmem.Align(l.counters+csz, page)
 	l.pending = l.conns + uint64(l.connCnt)*connSz
 	l.req = shmem.Align(l.pending+uint64(p.PendingCnt)*pendingSz, page)
-	l.head = shmem.Align(l.req+uint64(p.MaxConnectionCnt)*l.reqSz, page)
+	l.head = shmem.Align(l.req+uint64(p.MaxConnectionCnt+1)*l.reqSz, page) // one spare: makeRoom
 	l.recv = shmem.Align(l.head+uint64(p.HeadBufCnt)*headBufSz, page)
 	l.msg = l.recv + uint64(p.RecvBufCnt)*recvBufSz
 	l.tileSz = shmem.Align(l.msg+uint64(p.MsgBufCnt)*l.msgSz, page)

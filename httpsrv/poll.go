@@ -54,12 +54,12 @@ const briefly = 8
 // messages come every few ms, its monitor would cost a quarter of the CPU.
 func (t *NetTile) wait(timeoutMs int) int {
 	if timeoutMs < 0 {
-		n, _ := sys.wait(t.ep, t.events[:], timeoutMs)
+		n, _ := sys.wait(t.ep, t.events[:t.opt.PollEvents], timeoutMs)
 		return n
 	}
-	n, e := sys.waitRaw(t.ep, t.events[:], min(timeoutMs, briefly))
+	n, e := sys.waitRaw(t.ep, t.events[:t.opt.PollEvents], min(timeoutMs, briefly))
 	if n == 0 && e == 0 && timeoutMs > briefly {
-		n, _ = sys.wait(t.ep, t.events[:], timeoutMs-briefly)
+		n, _ = sys.wait(t.ep, t.events[:t.opt.PollEvents], timeoutMs-briefly)
 	}
 	return n // an error is EINTR: nothing yet
 }

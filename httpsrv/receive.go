@@ -57,6 +57,10 @@ func (t *NetTile) ended(slot uint32) {
 	c := &t.conns[slot]
 	switch c.state {
 	case stRequest:
+		if rx := c.rxNow(); rx.done > 0 && rx.end == rx.done { // between two requests
+			t.drop(slot, CloseOK)
+			return
+		}
 		t.drop(slot, CloseExpectedEOF)
 	case stStream:
 		t.drop(slot, CloseExpectedEOF) // without a close frame

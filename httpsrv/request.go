@@ -43,6 +43,7 @@ const NoRing = -1
 // Response answers a request. The zero value is 200 without a body.
 type Response struct {
 	Status           int  // 0 is 200
+	Close            bool // end the connection after it, also where TileOptions.KeepAlive would let it live
 	UpgradeWebsocket bool // answer 101; only to a request that asks for it
 
 	// Of the WebSocket.

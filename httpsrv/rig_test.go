@@ -365,7 +365,7 @@ func (t *NetTile) check() error {
 	for i := range t.conns {
 		c, l := &t.conns[i], &t.local[i]
 		if c.state == stFree {
-			if c.reqBuf|c.headBuf|c.recvBuf|c.msgBuf|c.pendHead != 0 || l.list != listNone {
+			if c.rxNow().buf|c.headBuf|c.recvBuf|c.msgBuf|c.pendHead != 0 || l.list != listNone {
 				bad("free slot %d holds buffers or is listed: %+v", i, *l)
 			}
 			continue
@@ -375,7 +375,7 @@ func (t *NetTile) check() error {
 		} else {
 			http++
 		}
-		hold("req", c.reqBuf, i)
+		hold("req", c.rxNow().buf, i)
 		hold("head", c.headBuf, i)
 		hold("recv", c.recvBuf, i)
 		hold("msg", c.msgBuf, i)
