@@ -51,7 +51,8 @@
 // are multiples of 128 bytes, so that no two allocations share a line pair. Memory is handed out as it is,
 // neither zeroed nor wiped. Corrupt bytes, whoever wrote them, give errors: walks are bounded and every index
 // is checked before its use. A process that writes anywhere in the region can of course destroy what is in it;
-// Verify finds that, Rebuild mends all but overlapping or impossible tagged ranges, which it refuses to guess.
+// Verify finds that, Rebuild mends all but overlapping or impossible tagged ranges, which it refuses to guess:
+// BadRows shows them, RebuildWithout drops those that it is told to.
 // An allocation whose owner died after the tag was set and before it learned the gaddr is found by TagQuery.
 //
 // # Checkpoints

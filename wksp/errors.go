@@ -1,6 +1,9 @@
 package wksp
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 var (
 	// ErrParams: New or Footprint was given a partMax or dataMax out of range.
@@ -29,8 +32,11 @@ var (
 	ErrVersion = errors.New("wksp: other layout version")
 	// ErrLayout: same version, but the layout hash differs; both are named.
 	ErrLayout = errors.New("wksp: other layout hash")
-	// ErrCorrupt: what the memory says contradicts itself. Rebuild mends it unless tagged ranges are wrong.
+	// ErrCorrupt: what the memory says contradicts itself. Rebuild mends it unless it is ErrDamaged.
 	ErrCorrupt = errors.New("wksp: corrupt")
+	// ErrDamaged: tagged rows are impossible, overlap, or are too many, so that nothing can be computed from them; the
+	// text names the first. BadRows lists them, RebuildWithout drops some. It is an ErrCorrupt too.
+	ErrDamaged = fmt.Errorf("%w: damaged", ErrCorrupt)
 	// ErrDirty: an owner died in the middle of an operation; Check, Rebuild or the next mutation mends it.
 	ErrDirty = errors.New("wksp: an operation was left unfinished")
 	// ErrBusy: another owner held the lock for as long as the caller was ready to wait.

@@ -3,7 +3,8 @@ package wksp
 import "fmt"
 
 // Free frees the allocation that starts at gaddr; its name, if any, goes with it in the same store. The bytes are
-// not wiped. Errors: ErrNotFound (no allocation starts there), ErrReadOnly, ErrBusy, ErrLeft, ErrCorrupt.
+// not wiped. Errors: ErrNotFound (no allocation starts there), ErrReadOnly, ErrBusy, ErrLeft, ErrCorrupt; after ErrDamaged,
+// an ErrCorrupt, it may be freed all the same: Tag tells.
 func (w *Wksp) Free(gaddr uint64) error {
 	freed := false
 	return w.own(OpFree, func() error {
@@ -24,8 +25,8 @@ func (w *Wksp) Free(gaddr uint64) error {
 	})
 }
 
-// TagFree frees every allocation that has one of tags and returns how many. With no tags it frees nothing. If the
-// process dies in the middle, some are freed, each wholly. Errors: ErrReadOnly, ErrBusy, ErrLeft, ErrCorrupt.
+// TagFree frees every allocation that has one of tags and returns how many, beside an error too. With no tags it frees nothing. If
+// the process dies in the middle, some are freed, each wholly. Errors: ErrReadOnly, ErrBusy, ErrLeft, ErrCorrupt.
 func (w *Wksp) TagFree(tags ...uint64) (n int, err error) {
 	set := tagSet(tags)
 	if len(set) == 0 {

@@ -66,9 +66,18 @@ func hostile(t testing.TB, m shmem.Mem) {
 	_, _ = w.TagFree(6, 1)
 	readAll()
 	_, _ = w.Check()
-	if w.Rebuild() == nil {
-		ok(t, w.Verify())
+	bad, _ := r.BadRows()
+	if err := w.Rebuild(); (err == nil) != (len(bad) == 0) {
+		t.Fatalf("%v, but bad rows are %+v", err, bad)
 	}
+	var rows []uint32
+	for _, b := range bad {
+		rows = append(rows, b.Row)
+	}
+	if _, err := w.RebuildWithout(rows...); err != nil {
+		t.Fatalf("without %v: %v", rows, err)
+	}
+	ok(t, w.Verify())
 	readAll()
 	if w.Reset() == nil {
 		ok(t, w.Verify())

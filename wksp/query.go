@@ -21,6 +21,7 @@ type Object struct {
 type row struct {
 	lo, size, tag uint64
 	name          words
+	bad           bool // in one piece, and impossible
 }
 
 // read reads row i without a lock; ok is false if it is not used, changed meanwhile, or says what cannot be. Rows
@@ -46,8 +47,11 @@ func (w *Wksp) read(i uint32) (r row, ok bool) {
 	}
 	tag := p.tag.Load()
 	peek()
-	if tag != r.tag || p.gen.Load() != gen || !w.rangeOK(lo, hi) || slack >= Granule {
-		return r, false
+	if tag != r.tag || p.gen.Load() != gen {
+		return row{}, false
+	}
+	if !w.rangeOK(lo, hi) || slack >= Granule {
+		return row{bad: true}, false
 	}
 	r.lo, r.size = lo, hi-lo-slack
 	return r, true

@@ -1,15 +1,9 @@
 package wksp
 
-import (
-	"cmp"
-	"fmt"
-	"slices"
-)
-
 // Rebuild computes everything anew from the tagged rows: free partitions, list, trees. Rows with a tag keep range
 // and tag; a name that is none or that a lower gaddr has already is taken from its row. It may die anywhere
-// and be run again. Errors: ErrCorrupt if tagged ranges overlap or are impossible (then nothing was changed:
-// Reset, or free what is wrong by TagFree after looking), ErrReadOnly, ErrBusy, ErrLeft.
+// and be run again. Errors: ErrDamaged (then nothing was changed: RebuildWithout the rows that are wrong, or Reset),
+// ErrReadOnly, ErrBusy, ErrLeft.
 //
 // After a Restore that died there is nothing to compute from: what it had set up is half of something, and what was
 // there before is overwritten. Then, and only then, the outcome is an empty workspace.
@@ -27,14 +21,14 @@ type Report struct {
 func (w *Wksp) Check() (r Report, err error) {
 	err = w.own(OpCheck, func() error {
 		r = Report{Unfinished: Op(w.hdr.dirty.Load())}
-		if r.Found = w.inspect(); r.Found == nil {
+		if r.Found = w.inspectOwned(); r.Found == nil {
 			return nil
 		}
 		if err := w.rebuild(); err != nil {
 			return err
 		}
 		r.Rebuilt = true
-		return w.inspect()
+		return w.inspectOwned()
 	})
 	return r, err
 }
@@ -63,37 +57,11 @@ type span struct {
 	lo, hi uint64
 }
 
-// survey returns the tagged rows by address. ErrCorrupt if they contradict each other. It changes nothing.
+// survey returns the tagged rows by address. ErrDamaged if they contradict each other. It changes nothing.
 func (w *Wksp) survey() ([]span, error) {
-	var used []span
-	for i := uint32(1); w.valid(i); i++ {
-		p := w.p(i)
-		if p.tag.Load() == 0 {
-			continue
-		}
-		s := span{i, p.lo.Load(), p.hi.Load()}
-		if slack := p.slack.Load(); !w.rangeOK(s.lo, s.hi) || slack >= Granule {
-			return nil, fmt.Errorf("%w: row %d, tag %#x: range [%#x,%#x) slack %d in data [%#x,%#x)",
-				ErrCorrupt, i, p.tag.Load(), s.lo, s.hi, slack, w.dataLo, w.dataHi)
-		}
-		used = append(used, s)
-	}
-	slices.SortFunc(used, func(a, b span) int { return cmp.Compare(a.lo, b.lo) })
-	rows, at, last := 0, w.dataLo, uint32(0)
-	for _, s := range used {
-		if s.lo < at {
-			return nil, fmt.Errorf("%w: rows %d and %d overlap: [.., %#x) and [%#x,%#x)", ErrCorrupt, last, s.row, at, s.lo, s.hi)
-		}
-		if s.lo > at {
-			rows++
-		}
-		rows, at, last = rows+1, s.hi, s.row
-	}
-	if at < w.dataHi {
-		rows++
-	}
-	if uint64(rows) > w.partMax {
-		return nil, fmt.Errorf("%w: %d partitions in a table of %d rows", ErrCorrupt, rows, w.partMax)
+	used, bad := w.judge(nil)
+	if len(bad) > 0 {
+		return nil, damaged(bad)
 	}
 	return used, nil
 }

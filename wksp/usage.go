@@ -15,7 +15,7 @@ type Usage struct {
 	Named       uint64 // of these, with a name
 	Free        uint64 // free partitions
 	Idle        uint64 // rows left for further splits
-	Bad         uint64 // rows with a tag and an impossible range: corrupt
+	Bad         uint64 // rows with a tag that cannot be believed: see BadRows. Beside a mutator, those that are impossible by themselves
 	DataMax     uint64 // bytes of data
 	UsedBytes   uint64 // of these, in allocations, rounded up to Granule
 	AskedBytes  uint64 // of these, asked for
@@ -40,10 +40,10 @@ func (w *Wksp) Usage() (Usage, error) {
 	tags := map[uint64]*TagUsage{}
 	for i := uint32(1); w.valid(i); i++ {
 		r, ok := w.read(i)
+		if r.bad {
+			u.Bad++
+		}
 		if !ok {
-			if r.tag != 0 && w.p(i).tag.Load() == r.tag {
-				u.Bad++
-			}
 			continue
 		}
 		rows = append(rows, r)
@@ -80,6 +80,10 @@ func (w *Wksp) Usage() (Usage, error) {
 	u.Used = uint64(len(rows))
 	u.UsedBytes = u.DataMax - u.FreeBytes
 	u.Idle = w.partMax - min(w.partMax, u.Used+u.Free+u.Bad)
+	var bad []BadRow
+	if calm := w.glance(func(dirty uint64) { bad = w.badRows(dirty) }); calm {
+		u.Bad = uint64(len(bad))
+	}
 	return u, nil
 }
 

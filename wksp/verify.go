@@ -1,34 +1,20 @@
 package wksp
 
-import (
-	"fmt"
-	"time"
-)
+import "fmt"
 
 // Verify checks everything: rows, list, idle rows, the four trees, names. A join that can write does it under the
 // owner lock; a read-only join repeats it until nobody mutated meanwhile. It changes nothing (but who the owner is).
 //
-// Errors: ErrDirty (a dead owner left an operation unfinished; what follows from that is not reported), ErrCorrupt
-// with what and where, ErrBusy, ErrLeft.
-func (w *Wksp) Verify() error {
+// Errors: ErrDamaged (Rebuild cannot mend it), ErrDirty (a dead owner left an operation unfinished; what follows from that
+// is not reported), ErrCorrupt with what and where, ErrBusy, ErrLeft.
+func (w *Wksp) Verify() (err error) {
 	if !w.m.ReadOnly() {
-		return w.own(OpVerify, w.inspect)
+		return w.own(OpVerify, w.inspectOwned)
 	}
-	if err := w.live(); err != nil {
-		return err
+	if e := w.settled("verify", func(dirty uint64) { err = w.inspect(dirty) }); e != nil {
+		return e
 	}
-	for deadline := time.Now().Add(w.Patience); ; time.Sleep(time.Millisecond) {
-		var err error
-		if w.stable(func() error { err = w.inspect(); return nil }) {
-			return err
-		}
-		if d := w.hdr.dirty.Load(); d != 0 && !w.m.Locked(lockOff) && w.hdr.dirty.Load() == d {
-			return unfinished(d)
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("verify: waited %v: %w", w.Patience, busy(w.m))
-		}
-	}
+	return err
 }
 
 func corrupt(format string, args ...any) error {
@@ -42,14 +28,20 @@ func unfinished(dirty uint64) error {
 	return fmt.Errorf("%w: %s, row %d", ErrDirty, Op(dirty), dirty>>32)
 }
 
-// inspect is Verify for one who knows that nobody mutates.
-func (w *Wksp) inspect() error {
-	if d := w.hdr.dirty.Load(); d != 0 {
-		return unfinished(d)
+func (w *Wksp) inspectOwned() error { return w.inspect(w.hdr.dirty.Load()) }
+
+// inspect is Verify for one who knows that nobody mutates. Damaged rows are told before an operation left unfinished, since
+// that cannot be finished before they are dropped.
+func (w *Wksp) inspect(dirty uint64) error {
+	if Op(dirty) == OpRestore {
+		return unfinished(dirty)
 	}
 	used, err := w.survey()
 	if err != nil {
 		return err
+	}
+	if dirty != 0 {
+		return unfinished(dirty)
 	}
 	free, err := w.checkList(len(used))
 	if err != nil {

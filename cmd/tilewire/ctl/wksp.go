@@ -44,6 +44,9 @@ func joinWksp(name string, access shmem.Access) (*joint, error) {
 	w, err := wksp.Join(r.Mem())
 	if err != nil {
 		_ = r.Leave()
+		if errors.Is(err, wksp.ErrCorrupt) { // no rebuild comes so far
+			return nil, fmt.Errorf("workspace %s: %w; mend: `tilewire wksp delete %s` removes it", name, err, name)
+		}
 		return nil, explain(name, err)
 	}
 	return &joint{w, r}, nil
@@ -63,8 +66,11 @@ func explain(name string, err error) error {
 		mend = "use the program that made it, or remove it by `tilewire wksp delete " + name + "`"
 	case errors.Is(err, wksp.ErrDirty):
 		mend = "`tilewire wksp rebuild " + name + "` mends it, and so does the next alloc or free"
+	case errors.Is(err, wksp.ErrDamaged):
+		mend = "`tilewire wksp query " + name + "` shows the damaged rows, `tilewire wksp rebuild " + name + " --drop-bad` drops those that are " +
+			"impossible, --drop-row N one of those that overlap; `tilewire wksp reset " + name + "` drops everything"
 	case errors.Is(err, wksp.ErrCorrupt):
-		mend = "`tilewire wksp rebuild " + name + "` mends what can be mended; else `tilewire wksp reset " + name + "` empties it"
+		mend = "`tilewire wksp rebuild " + name + "` mends it"
 	case errors.Is(err, wksp.ErrNoSpace):
 		mend = "`tilewire wksp query " + name + "` shows what could be freed; a checkpoint can be restored into a larger workspace"
 	case errors.Is(err, wksp.ErrNoPart):
@@ -123,14 +129,17 @@ func joinersJSON(js []shmem.Joiner) []joinerJSON {
 	return out
 }
 
-// stateOf says in a word or a line how a workspace is, as far as can be told without searching it.
-func stateOf(w *wksp.Wksp) string {
+// stateOf says in a word or a line how a workspace is, as far as u and the owner's words tell. Damage comes before an
+// operation left unfinished: as long as it is there, that cannot be finished.
+func stateOf(w *wksp.Wksp, u wksp.Usage) string {
 	o, err := w.Owner()
 	switch {
 	case err != nil:
 		return err.Error()
 	case o.Held:
 		return fmt.Sprintf("busy: pid %d", o.Pid)
+	case u.Bad > 0:
+		return "damaged: " + plural(u.Bad, "bad row")
 	case o.Op != wksp.OpNone:
 		return fmt.Sprintf("unfinished: %s of pid %d", o.Op, o.Pid)
 	}

@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -104,7 +105,8 @@ func wkspFreeCmd() *cobra.Command {
 		Use:   "free NAME [GADDR]...",
 		Short: "Free allocations by gaddr, tag or name",
 		Long: `Frees allocations and prints the gaddr of each that it freed. All that is named is looked for before the first is freed:
-if one is not there, none is.`,
+if one is not there, none is. In a damaged workspace it stops at the first whose neighbourhood cannot be mended, and still
+prints what was freed.`,
 		Args: argCount(1, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var gaddrs []uint64
@@ -135,22 +137,31 @@ if one is not there, none is.`,
 				Freed []allocJSON `json:"freed"`
 			}{[]allocJSON{}}
 			for _, o := range list {
-				if err := j.Free(o.Gaddr); err != nil {
-					return explain(args[0], fmt.Errorf("after %d were freed: %w", len(freed.Freed), err))
+				if err = j.Free(o.Gaddr); err == nil || !allocated(j.Wksp, o) {
+					freed.Freed = append(freed.Freed, allocJSON{o.Gaddr, o.Size, o.Tag, o.Name})
 				}
-				freed.Freed = append(freed.Freed, allocJSON{o.Gaddr, o.Size, o.Tag, o.Name})
+				if err != nil {
+					err = explain(args[0], fmt.Errorf("%d of %d were freed: %w", len(freed.Freed), len(list), err))
+					break
+				}
 			}
-			return emit(cmd, freed, func(w io.Writer) {
+			return errors.Join(emit(cmd, freed, func(w io.Writer) {
 				for _, o := range freed.Freed {
 					fmt.Fprintln(w, hexText(o.Gaddr))
 				}
-			})
+			}), err)
 		},
 	}
 	cmd.Flags().StringSliceVar(&tagTexts, "tag", nil, "free all that has this tag (repeatable)")
 	cmd.Flags().StringSliceVar(&names, "name", nil, "free the allocation of this name (repeatable)")
 	addJSON(cmd)
 	return cmd
+}
+
+// allocated tells whether o still has its tag: a Free that met damage may have taken it before.
+func allocated(w *wksp.Wksp, o wksp.Object) bool {
+	list, err := w.TagQuery(o.Tag)
+	return err != nil || slices.ContainsFunc(list, func(l wksp.Object) bool { return l.Gaddr == o.Gaddr })
 }
 
 // toFree finds all that is to be freed, each once. A tag that nothing has is no error.
@@ -187,10 +198,20 @@ func toFree(w *wksp.Wksp, gaddrs, tags []uint64, names []string) ([]wksp.Object,
 	}), nil
 }
 
+// queriedJSON is an allocation, or a damaged row in the place of one, as query --json shows it.
+type queriedJSON struct {
+	allocJSON
+	State string `json:"state"` // ok, damaged
+	Row   uint32 `json:"row"`   // of a damaged one, for rebuild --drop-row; else 0
+	Why   string `json:"why"`   // it is damaged
+}
+
 func wkspQueryCmd() *cobra.Command {
 	var tagTexts, names []string
 	cmd := &cobra.Command{
-		Use: "query NAME", Short: "List a workspace's allocations", Args: argCount(1, 1),
+		Use: "query NAME", Short: "List a workspace's allocations, and the damaged rows among them", Args: argCount(1, 1),
+		Long: `Lists a workspace's allocations by gaddr. Rows of its table that are impossible or overlap come behind them, with the row number by
+which rebuild --drop-row takes them; in JSON their state is damaged, and those that overlap are there once, as damaged.`,
 		Example: "  tilewire wksp query scratch --tag 7\n  tilewire wksp query scratch --name input --json",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			tags, err := parseTags(tagTexts)
@@ -202,31 +223,24 @@ func wkspQueryCmd() *cobra.Command {
 				return err
 			}
 			defer j.leave()
-			list := []allocJSON{}
-			for _, n := range names {
-				o, err := j.Lookup(n)
-				if err != nil {
-					return explain(args[0], err)
-				}
-				list = append(list, allocJSON{o.Gaddr, o.Size, o.Tag, o.Name})
+			list, bad, err := query(j.Wksp, tags, names)
+			if err != nil {
+				return explain(args[0], err)
 			}
-			if len(names) == 0 || len(tags) > 0 {
-				objects, err := j.TagQuery(tags...)
-				if err != nil {
-					return explain(args[0], err)
-				}
-				for _, o := range objects {
-					if v := (allocJSON{o.Gaddr, o.Size, o.Tag, o.Name}); !slices.Contains(names, o.Name) {
-						list = append(list, v)
-					}
-				}
+			all := []queriedJSON{}
+			for _, o := range list {
+				all = append(all, queriedJSON{allocJSON: o, State: "ok"})
 			}
-			return emit(cmd, list, func(w io.Writer) {
+			for _, b := range bad {
+				all = append(all, queriedJSON{allocJSON{b.Lo, b.Hi - b.Lo, b.Tag, b.Name}, "damaged", b.Row, b.Why})
+			}
+			return emit(cmd, all, func(w io.Writer) {
 				t := newTable(">GADDR", ">SIZE", ">TAG", "NAME")
 				for _, o := range list {
 					t.add(hexText(o.Gaddr), o.Size, o.Tag, o.Name)
 				}
 				t.write(w)
+				badRowsText(w, "\ndamaged rows:", bad)
 			})
 		},
 	}
@@ -234,4 +248,36 @@ func wkspQueryCmd() *cobra.Command {
 	cmd.Flags().StringSliceVar(&names, "name", nil, "the allocation of this name; not there is an error (repeatable)")
 	addJSON(cmd)
 	return cmd
+}
+
+// query returns what has one of tags or names, or all if there are neither: what is sound by gaddr, and what is damaged by row.
+func query(w *wksp.Wksp, tags []uint64, names []string) (list []allocJSON, bad []badRowJSON, err error) {
+	rows, err := badRows(w)
+	if err != nil {
+		return nil, nil, err
+	}
+	wanted := func(tag uint64, name string) bool {
+		return slices.Contains(tags, tag) || slices.Contains(names, name) || len(tags)+len(names) == 0
+	}
+	for _, b := range badRowsJSON(rows) {
+		if wanted(b.Tag, b.Name) {
+			bad = append(bad, b)
+		}
+	}
+	for _, n := range names {
+		if slices.ContainsFunc(bad, func(b badRowJSON) bool { return b.Name == n }) {
+			continue
+		}
+		if _, err := w.Lookup(n); err != nil {
+			return nil, nil, err
+		}
+	}
+	objects, err := w.TagQuery()
+	for _, o := range objects {
+		damaged := slices.ContainsFunc(rows, func(b wksp.BadRow) bool { return b.Lo == o.Gaddr && b.Tag == o.Tag && b.Name == o.Name })
+		if wanted(o.Tag, o.Name) && !damaged {
+			list = append(list, allocJSON{o.Gaddr, o.Size, o.Tag, o.Name})
+		}
+	}
+	return list, bad, err
 }

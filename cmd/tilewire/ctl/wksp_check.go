@@ -21,7 +21,7 @@ type usageJSON struct {
 	Named       uint64    `json:"named"` // of these
 	Free        uint64    `json:"free"`  // free pieces
 	Idle        uint64    `json:"idle"`  // rows of the partition table left
-	Bad         uint64    `json:"bad"`   // rows that cannot be
+	Bad         uint64    `json:"bad"`   // rows that cannot be believed
 	UsedBytes   uint64    `json:"used_bytes"`
 	AskedBytes  uint64    `json:"asked_bytes"`
 	FreeBytes   uint64    `json:"free_bytes"`
@@ -29,6 +29,8 @@ type usageJSON struct {
 	Rebuilt     uint64    `json:"rebuilt"` // how often
 	State       string    `json:"state"`
 	Tags        []tagJSON `json:"tags"`
+
+	BadRows []badRowJSON `json:"bad_rows"`
 }
 
 type tagJSON struct {
@@ -45,10 +47,17 @@ func usageOf(w *wksp.Wksp) (usageJSON, error) {
 	v := usageJSON{
 		Name: u.Name, Size: u.Size, PartMax: u.PartMax, DataMax: u.DataMax, Used: u.Used, Named: u.Named, Free: u.Free,
 		Idle: u.Idle, Bad: u.Bad, UsedBytes: u.UsedBytes, AskedBytes: u.AskedBytes, FreeBytes: u.FreeBytes,
-		LargestFree: u.LargestFree, Rebuilt: u.Rebuilt, State: stateOf(w), Tags: []tagJSON{},
+		LargestFree: u.LargestFree, Rebuilt: u.Rebuilt, State: stateOf(w, u), Tags: []tagJSON{}, BadRows: []badRowJSON{},
 	}
 	for _, t := range u.Tags {
 		v.Tags = append(v.Tags, tagJSON{t.Tag, t.Count, t.Bytes})
+	}
+	if u.Bad > 0 {
+		bad, err := badRows(w)
+		if err != nil {
+			return v, err
+		}
+		v.BadRows = badRowsJSON(bad)
 	}
 	return v, nil
 }
@@ -83,6 +92,7 @@ func wkspUsageCmd() *cobra.Command {
 				t.add("bad-rows", v.Bad)
 				t.add("rebuilt", v.Rebuilt)
 				t.write(w)
+				badRowsText(w, "\ndamaged rows:", v.BadRows)
 				if len(v.Tags) == 0 {
 					return
 				}
@@ -140,24 +150,26 @@ func wkspVerifyCmd() *cobra.Command {
 }
 
 func wkspRebuildCmd() *cobra.Command {
+	var dropBad bool
+	var dropRows []uint
 	cmd := &cobra.Command{
 		Use:   "rebuild NAME",
 		Short: "Compute a workspace's indices anew from what is allocated",
 		Long: `Verifies, computes everything anew from the allocations' own rows, and verifies again. Allocations keep place, size,
-tag and name. After a restore that was killed the outcome is an empty workspace.`,
-		Args: argCount(1, 1),
+tag and name. After a restore that was killed the outcome is an empty workspace.
+
+Rows whose range is impossible, or that overlap, are refused unless it is told to drop them: --drop-bad drops all that are impossible by
+themselves, --drop-row one by its number, as query shows it: of two that overlap, only you know which is wrong. What is dropped is printed;
+nothing is dropped unless the rest is sound.`,
+		Example: "  tilewire wksp query scratch       # shows damaged rows too\n  tilewire wksp rebuild scratch --drop-bad\n  tilewire wksp rebuild scratch --drop-row 7",
+		Args:    argCount(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			j, err := joinWksp(args[0], shmem.ReadWrite)
 			if err != nil {
 				return err
 			}
 			defer j.leave()
-			r, err := j.Check()
-			if err == nil && !r.Rebuilt { // asked for, so done
-				if err = j.Rebuild(); err == nil {
-					err = j.Verify()
-				}
-			}
+			r, dropped, err := rebuild(j.Wksp, dropBad, dropRows)
 			if err != nil {
 				return explain(args[0], err)
 			}
@@ -172,7 +184,9 @@ tag and name. After a restore that was killed the outcome is an empty workspace.
 				Used       uint64 `json:"used"`       // allocations kept
 				UsedBytes  uint64 `json:"used_bytes"`
 				Rebuilt    uint64 `json:"rebuilt"` // how often, this time included
-			}{args[0], r.Unfinished.String(), "", u.Used, u.UsedBytes, u.Rebuilt}
+
+				Dropped []badRowJSON `json:"dropped"`
+			}{args[0], r.Unfinished.String(), "", u.Used, u.UsedBytes, u.Rebuilt, badRowsJSON(dropped)}
 			if r.Found != nil {
 				v.Found = r.Found.Error()
 			}
@@ -184,10 +198,14 @@ tag and name. After a restore that was killed the outcome is an empty workspace.
 				t.add("allocations", v.Used)
 				t.add("used-bytes", v.UsedBytes)
 				t.add("rebuilt", v.Rebuilt)
+				t.add("dropped", plural(uint64(len(v.Dropped)), "row"))
 				t.write(w)
+				badRowsText(w, "\ndropped rows:", v.Dropped)
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&dropBad, "drop-bad", false, "drop the rows that are impossible by themselves")
+	cmd.Flags().UintSliceVar(&dropRows, "drop-row", nil, "drop this row, one that is damaged (repeatable)")
 	addJSON(cmd)
 	return cmd
 }
@@ -216,9 +234,13 @@ func wkspResetCmd() *cobra.Command {
 				Name      string `json:"name"`
 				Freed     uint64 `json:"freed"`
 				FreedByte uint64 `json:"freed_bytes"`
-			}{args[0], u.Used, u.UsedBytes}
+				Bad       uint64 `json:"bad"` // rows that could not be believed, gone too
+			}{args[0], u.Used, u.UsedBytes, u.Bad}
 			return emit(cmd, v, func(w io.Writer) {
 				fmt.Fprintf(w, "freed %s, %d bytes\n", plural(v.Freed, "allocation"), v.FreedByte)
+				if v.Bad > 0 {
+					fmt.Fprintf(w, "%s among them or beside them\n", plural(v.Bad, "damaged row"))
+				}
 			})
 		},
 	}

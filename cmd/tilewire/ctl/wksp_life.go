@@ -274,6 +274,6 @@ func (v *wkspListJSON) look() error {
 	if err != nil {
 		return err
 	}
-	v.DataMax, v.UsedBytes, v.Used, v.State = u.DataMax, u.UsedBytes, u.Used, stateOf(w)
+	v.DataMax, v.UsedBytes, v.Used, v.State = u.DataMax, u.UsedBytes, u.Used, stateOf(w, u)
 	return nil
 }
