@@ -35,6 +35,11 @@ func stateOf(t testing.TB, w *Wksp) []state {
 // stocked is a workspace with allocations of all kinds and sizes, some freed again, each with bytes of its own.
 func stocked(t testing.TB, mk mkMem, seed uint64) *Wksp {
 	w := format(t, mk, 60, 3<<20)
+	stock(t, w, seed)
+	return w
+}
+
+func stock(t testing.TB, w *Wksp, seed uint64) {
 	r := rand.New(rand.NewPCG(seed, 5))
 	fill := func(m shmem.Mem) {
 		for i := range m.Bytes() {
@@ -64,7 +69,6 @@ func stocked(t testing.TB, mk mkMem, seed uint64) *Wksp {
 		ok(t, w.Free(gs[i]))
 	}
 	ok(t, w.Verify())
-	return w
 }
 
 func TestCheckptRestore(t *testing.T) {
@@ -312,33 +316,155 @@ func TestRestoreUnfinished(t *testing.T) {
 	}
 }
 
-// TestCheckptHoldsOwner: mutators wait while a checkpoint is written, readers go on.
-func TestCheckptHoldsOwner(t *testing.T) {
+// bytesWith is a file in memory that runs probe before each write.
+type bytesWith struct {
+	bytes.Buffer
+	probe func()
+	tries int
+}
+
+func (b *bytesWith) Write(p []byte) (int, error) {
+	if b.probe != nil {
+		b.probe()
+	}
+	return b.Buffer.Write(p)
+}
+
+func (b *bytesWith) again() error {
+	b.Reset()
+	b.tries++
+	return nil
+}
+
+// holds checks that a file has exactly these allocations.
+func holds(t *testing.T, file []byte, want []state) {
+	t.Helper()
+	v := format(t, heap, 60, 3<<20)
+	_, err := v.restoreFrom(bytes.NewReader(file), uint64(len(file)))
+	ok(t, err)
+	if got := stateOf(t, v); !slices.Equal(got, want) {
+		t.Fatalf("the checkpoint has %d allocations, not the %d that were", len(got), len(want))
+	}
+}
+
+// TestCheckptLetsGo: others allocate and free while a checkpoint is written, however impatient they are. It has what was
+// there when it began.
+func TestCheckptLetsGo(t *testing.T) {
+	w := stocked(t, heap, 3)
+	was := stateOf(t, w)
+	v := join(t, w.given)
+	v.Patience = time.Millisecond
+	n := 0
+	f := &bytesWith{probe: func() {
+		g, err := v.Alloc(0, 1, 1)
+		ok(t, err)
+		ok(t, v.Free(g))
+		n++
+	}}
+	_, err := w.checkptTo(f, f.again)
+	ok(t, err)
+	if f.tries != 0 || n < 3 {
+		t.Errorf("begun %d times anew, %d probes", f.tries, n)
+	}
+	holds(t, f.Bytes(), was)
+}
+
+// TestCheckptFreed: an allocation that is freed, and even made again, before its bytes are in the file makes the checkpoint
+// begin anew; one that is freed after that does not.
+func TestCheckptFreed(t *testing.T) {
+	w := stocked(t, heap, 3)
+	v := join(t, w.given)
+	last := stateOf(t, w)[len(stateOf(t, w))-1]
+	first := stateOf(t, w)[0]
+	n := 0
+	f := &bytesWith{}
+	f.probe = func() {
+		switch n++; n {
+		case 2: // the first block, the table in it
+			ok(t, v.Free(last.gaddr))
+			g, err := v.Alloc(1, last.size, last.tag)
+			ok(t, err)
+			m, _ := v.Laddr(g, 0)
+			clear(m.Bytes())
+		}
+	}
+	_, err := w.checkptTo(f, f.again)
+	ok(t, err)
+	if f.tries != 1 {
+		t.Errorf("begun %d times anew", f.tries)
+	}
+	holds(t, f.Bytes(), stateOf(t, w))
+
+	was, tries := stateOf(t, w), f.tries
+	n, f.probe = 0, func() {
+		if n++; n == 3 { // two blocks are out: the first allocation is in them
+			ok(t, v.Free(first.gaddr))
+		}
+	}
+	f.Reset()
+	_, err = w.checkptTo(f, f.again)
+	ok(t, err)
+	if f.tries != tries {
+		t.Errorf("begun %d times anew", f.tries-tries)
+	}
+	holds(t, f.Bytes(), was)
+}
+
+// TestCheckptChurn: where allocations of the table are freed in each try, the last one holds the lock and says so.
+func TestCheckptChurn(t *testing.T) {
 	w := stocked(t, heap, 3)
 	v := join(t, w.given)
 	v.Patience = time.Millisecond
-	probe := writerFunc(func(p []byte) (int, error) {
-		if _, err := v.Alloc(0, 1, 1); !errors.Is(err, ErrBusy) {
-			t.Errorf("beside a checkpoint: %v", err)
-		}
-		if _, err := v.Lookup("big"); err != nil {
+	f, n, refused := &bytesWith{}, 0, 0
+	f.probe = func() {
+		if _, err := v.Lookup("big"); err != nil { // readers go on in any case
 			t.Error(err)
 		}
-		if o, _ := v.Owner(); !o.Held {
-			t.Error("nobody holds the owner lock")
+		if n++; n%2 == 1 { // the header; then the first block
+			return
 		}
-		return len(p), nil
-	})
-	ok(t, w.own(OpCheckpt, func() error { _, err := w.checkptTo(probe); return err }))
-	_, err := v.Alloc(0, 1, 1)
+		list := stateOf(t, v)
+		err := v.Free(list[len(list)-1].gaddr)
+		if err == nil {
+			return
+		}
+		refused++
+		want(t, err, ErrBusy)
+		if !strings.HasSuffix(err.Error(), "in checkpt") {
+			t.Errorf("%v does not say what holds it up", err)
+		}
+		if o, _ := v.Owner(); !o.Held || o.Op != OpCheckpt {
+			t.Errorf("owner %+v", o)
+		}
+	}
+	again := func() error { n = 0; return f.again() }
+	_, err := w.checkptTo(f, again)
 	ok(t, err)
+	if f.tries != ckptTries-1 || refused == 0 {
+		t.Errorf("begun %d times anew, %d refused", f.tries, refused)
+	}
+	holds(t, f.Bytes(), stateOf(t, w))
+	if o, _ := v.Owner(); o.Held || o.Op != OpNone {
+		t.Errorf("owner afterwards %+v", o)
+	}
 }
 
-type writerFunc func(p []byte) (int, error)
+// TestCheckptDeleted: a workspace that is deleted, and made anew with the same rows, under a checkpoint.
+func TestCheckptDeleted(t *testing.T) {
+	w := stocked(t, heap, 3)
+	n := 0
+	f := &bytesWith{probe: func() {
+		if n++; n == 2 {
+			ok(t, Delete(w.given))
+			ok(t, New(w.given, "test", 60, 3<<20, 42))
+			stock(t, join(t, w.given), 3)
+		}
+	}}
+	_, err := w.checkptTo(f, f.again)
+	want(t, err, ErrLeft)
+}
 
-func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
-
-// TestCheckptFull: a write that fails leaves the old file and no other.
+// TestCheckptFull: a write that fails is told, and harms nothing.
 func TestCheckptFull(t *testing.T) {
 	w := stocked(t, heap, 4)
 	n := 0
@@ -348,8 +474,12 @@ func TestCheckptFull(t *testing.T) {
 		}
 		return len(p), nil
 	})
-	if err := w.own(OpCheckpt, func() error { _, err := w.checkptTo(full); return err }); err == nil {
-		t.Fatal("no error")
+	if _, err := w.checkptTo(full, nil); err == nil || !strings.Contains(err.Error(), "no space left") {
+		t.Fatal(err)
 	}
 	ok(t, w.Verify())
 }
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }

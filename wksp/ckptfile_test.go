@@ -46,7 +46,7 @@ func image(t testing.TB) (*Wksp, []byte) {
 		copy(o.Mem.Bytes(), bytes.Repeat([]byte{byte(i + 1)}, 100+i))
 	}
 	var b bytes.Buffer
-	_, err := w.checkptTo(&b)
+	_, err := w.checkptTo(&b, nil)
 	ok(t, err)
 	return w, b.Bytes()
 }
@@ -155,7 +155,7 @@ func TestCheckptAltered(t *testing.T) {
 		o.Mem.Bytes()[i] = byte(i >> 18)
 	}
 	var f bytes.Buffer
-	_, err = big.checkptTo(&f)
+	_, err = big.checkptTo(&f, nil)
 	ok(t, err)
 	b := f.Bytes()
 	one, two := bytes.Clone(b[ckptHdrSz+ckptBlock+4:][:ckptBlock+4]), bytes.Clone(b[ckptHdrSz+2*(ckptBlock+4):][:ckptBlock+4])
@@ -199,7 +199,7 @@ func fuzzRestore(t testing.TB, base, b []byte, mend bool) {
 		t.Fatal(err)
 	}
 	var again bytes.Buffer
-	if _, err := w.checkptTo(&again); err != nil {
+	if _, err := w.checkptTo(&again, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := w.restoreFrom(bytes.NewReader(again.Bytes()), uint64(again.Len())); err != nil {

@@ -58,7 +58,8 @@
 // # Checkpoints
 //
 // Checkpt writes what is allocated to a file, Restore puts it back at the same gaddrs, in the same workspace or in
-// another that has room there. Both go through the mapping, since files of hugetlbfs cannot be written. The file has a
+// another that has room there. Both go through the mapping, since files of hugetlbfs cannot be written. Others allocate and
+// free while a checkpoint is written. The file has a
 // format of its own (ckptfile.go) with a checksum for each MiB, holds no more than the bytes that were asked for, and
 // is believed only after all of it was verified. A restore that dies leaves an empty workspace, never half of two.
 //

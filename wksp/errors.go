@@ -53,5 +53,8 @@ var (
 	ErrLeft = errors.New("wksp: no longer joined")
 )
 
+// errGone: an allocation of a checkpoint's table was freed before its bytes were copied. Callers never see it.
+var errGone = errors.New("an allocation was freed meanwhile")
+
 // errIndex: an index (list, stack or treap) is broken. The owner rebuilds and tries once more; callers never see it bare.
 var errIndex = errors.New("broken index")

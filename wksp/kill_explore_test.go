@@ -3,6 +3,7 @@
 package wksp
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -64,7 +65,7 @@ func TestKilledInRestore(t *testing.T) {
 	pre := stateOf(t, w)
 	kinds := map[string]int{}
 	for step := 1; ; step += 9 {
-		whole := runRestorer(t, r.Name(), file, step)
+		whole := runFiler(t, "restore", r.Name(), file, step)
 		dirty := w.Verify() != nil
 		now := stateOf(t, w)
 		switch {
@@ -86,7 +87,7 @@ func TestKilledInRestore(t *testing.T) {
 		if whole {
 			break
 		}
-		if !runRestorer(t, r.Name(), other, 0) {
+		if !runFiler(t, "restore", r.Name(), other, 0) {
 			t.Fatal("the next restore did not succeed")
 		}
 	}
@@ -94,4 +95,45 @@ func TestKilledInRestore(t *testing.T) {
 		t.Errorf("%v", kinds)
 	}
 	t.Logf("%v", kinds)
+}
+
+// TestKilledInCheckpt: real processes, real SIGKILL, before every step of a checkpoint over an old one or none. The file is the old one
+// or the new one; a nameless one leaves nothing but in the moment of the exchange; and the next one sweeps.
+func TestKilledInCheckpt(t *testing.T) {
+	r, w := victimRegion(t)
+	_, err := w.NewNamed("a", 0, 5000, 2)
+	ok(t, err)
+	for _, verb := range []string{"checkpt", "checkpt-named"} {
+		for _, old := range []bool{false, true} {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "c")
+			left, k := 0, 1
+			for ; ; k++ {
+				os.Remove(path)
+				if old {
+					ok(t, os.WriteFile(path, []byte("the old one"), 0o600))
+				}
+				whole := runFiler(t, verb, r.Name(), path, k)
+				b, err := os.ReadFile(path)
+				if string(b) != "the old one" && !(err != nil && !old) {
+					_, err := ReadCheckpt(path)
+					ok(t, err)
+				} else if whole {
+					t.Fatal("a checkpoint that is none")
+				}
+				list := slices.DeleteFunc(names(t, dir), func(n string) bool { return n == "c" })
+				left += len(list)
+				if len(list) > 1 || whole && len(list) > 0 {
+					t.Fatalf("%s, step %d: left %v", verb, k, list)
+				}
+				ok(t, w.Verify())
+				if whole {
+					break
+				}
+			}
+			if nameless := verb == "checkpt"; k < 8 || nameless && left > 1 || nameless && !old && left > 0 || !nameless && left < 3 {
+				t.Errorf("%s, old %v: %d kill points, %d files left", verb, old, k-1, left)
+			}
+		}
+	}
 }

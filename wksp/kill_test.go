@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tilewire/tilewire/shmem"
 )
 
@@ -22,17 +24,18 @@ import (
 // do and after it what came of it. Under the tag explore, step > 0 makes it kill itself before that store.
 const envVictim = "WKSP_TEST_VICTIM"
 
-// A child with envRestorer set to "region file step" restores file into the workspace in the region, once and for all
-// if step is 0, and under the tag explore kills itself before store step.
-const envRestorer = "WKSP_TEST_RESTORER"
+// A child with envFiler set to "verb region file step" restores file into the workspace in the region, or writes a checkpoint of it
+// to file, there or as on a file system without nameless files; once and for all if step is 0, and under the tag explore it
+// kills itself before store step.
+const envFiler = "WKSP_TEST_FILER"
 
 func TestMain(m *testing.M) {
 	if v := os.Getenv(envVictim); v != "" {
 		fmt.Println("error", victimMain(v))
 		os.Exit(1)
 	}
-	if v := os.Getenv(envRestorer); v != "" {
-		fmt.Println("error", restorerMain(v))
+	if v := os.Getenv(envFiler); v != "" {
+		fmt.Println("error", filerMain(v))
 		os.Exit(1)
 	}
 	before := openFiles()
@@ -109,10 +112,10 @@ func victimMain(arg string) error {
 	}
 }
 
-func restorerMain(arg string) error {
-	var name, file string
+func filerMain(arg string) error {
+	var verb, name, file string
 	var step int
-	if _, err := fmt.Sscan(arg, &name, &file, &step); err != nil {
+	if _, err := fmt.Sscan(arg, &verb, &name, &file, &step); err != nil {
 		return err
 	}
 	r, err := shmem.Open(name, shmem.ReadWrite)
@@ -123,20 +126,26 @@ func restorerMain(arg string) error {
 	if err != nil {
 		return err
 	}
+	act := w.Checkpt
+	switch verb {
+	case "restore":
+		act = w.Restore
+	case "checkpt-named":
+		openNameless = func(string) (*os.File, error) { return nil, unix.EOPNOTSUPP }
+	}
 	armKill(step)
-	if _, err := w.Restore(file); err != nil {
+	if _, err := act(file); err != nil {
 		return err
 	}
-	fmt.Println("restored")
 	os.Exit(0)
 	return nil
 }
 
-// runRestorer starts a restorer and tells whether it came to its end.
-func runRestorer(t *testing.T, name, file string, step int) bool {
+// runFiler starts a filer and tells whether it came to its end.
+func runFiler(t *testing.T, verb, name, file string, step int) bool {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %d", envRestorer, name, file, step))
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %s %d", envFiler, verb, name, file, step))
 	out, err := cmd.Output()
 	if strings.HasPrefix(string(out), "error") {
 		t.Fatal(string(out))

@@ -57,7 +57,7 @@ type header struct {
 
 	// writer: the owner
 	ownerLock  atomic.Uint64    // 128  its first byte bears the lock; never written
-	ownerPid   atomic.Uint64    // 136  for people: who, while held
+	ownerPid   atomic.Uint64    // 136  for people: who, while held, in bits 0-30, and the Op in bits 32-39
 	ownerSince atomic.Uint64    // 144  for people: since when, Unix ns
 	dirty      atomic.Uint64    // 152  operation in progress: Op in bits 0-7, row in bits 32-63; 0 none
 	seq        atomic.Uint64    // 160  +1 after each setting of dirty

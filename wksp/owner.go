@@ -22,7 +22,7 @@ const (
 	OpCheck
 	OpVerify
 	OpRestore
-	OpCheckpt // never in the dirty word: it changes nothing
+	OpCheckpt // never in the dirty word, like OpVerify: it changes nothing
 )
 
 // String returns the operation's name, "unknown" for anything else.
@@ -43,6 +43,8 @@ type Owner struct {
 	Row   uint32    // the row it is about, 0 several
 }
 
+const ownerOpShift = 32
+
 // Owner tells who holds the owner lock and what is in progress or was left unfinished. Takes no lock.
 func (w *Wksp) Owner() (Owner, error) {
 	if err := w.live(); err != nil {
@@ -54,8 +56,12 @@ func (w *Wksp) Owner() (Owner, error) {
 func owner(m shmem.Mem, h *header) Owner {
 	d := h.dirty.Load()
 	o := Owner{Pid: m.Holder(lockOff), Op: Op(d), Row: uint32(d >> 32)}
-	if o.Held = o.Pid != 0; o.Pid <= 0 {
-		o.Pid = int(h.ownerPid.Load() & (1<<31 - 1))
+	who := h.ownerPid.Load()
+	if o.Held = o.Pid != 0; o.Held && o.Op == OpNone {
+		o.Op = Op(who >> ownerOpShift)
+	}
+	if o.Pid <= 0 {
+		o.Pid = int(who & (1<<31 - 1))
 	}
 	if ns := h.ownerSince.Load(); ns != 0 {
 		o.Since = time.Unix(0, int64(ns))
@@ -96,7 +102,7 @@ func (w *Wksp) own(op Op, fn func() error) error {
 	if err := w.live(); err != nil { // deleted while we waited
 		return err
 	}
-	put64(&w.hdr.ownerPid, uint64(os.Getpid()), pointOwner)
+	put64(&w.hdr.ownerPid, uint64(os.Getpid())|uint64(op)<<ownerOpShift, pointOwner)
 	put64(&w.hdr.ownerSince, uint64(time.Now().UnixNano()), pointOwner)
 	err = w.ownLocked(op, fn)
 	put64(&w.hdr.ownerSince, 0, pointOwner)

@@ -38,7 +38,7 @@ func wkspCheckptCmd() *cobra.Command {
 		Use:   "checkpt NAME FILE",
 		Short: "Write all that a workspace holds to a file",
 		Long: `Writes every allocation of a workspace, with its gaddr, size, tag, name and bytes, to FILE, checksummed. FILE is replaced as a
-whole or not at all. Allocating and freeing wait meanwhile; bytes that somebody writes at that moment are not of one instant.`,
+whole or not at all. Others allocate and free meanwhile; bytes that somebody writes at that moment are not of one instant.`,
 		Args: argCount(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			j, err := joinWksp(args[0], shmem.ReadWrite)
