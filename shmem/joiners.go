@@ -15,7 +15,7 @@ type Joiner struct {
 
 // Joiners returns who is joined to the region name at this moment, by pid; a process that joined twice is there twice.
 // The kernel knows it from the joins' locks: a killed process is gone from the list at once, be it a zombie. Read
-// permission suffices.
+// permission suffices. Nil only beside an error.
 //
 // ErrBadName, ErrNotFound, ErrExists, ErrNotRegion, ErrPermission.
 func Joiners(name string) ([]Joiner, error) {
@@ -42,6 +42,7 @@ func joinersOf(path string) ([]Joiner, error) {
 // listJoins walks the join offsets. F_OFD_GETLK tells one lock of a range; left and right of it are ranges again.
 func listJoins(fd int) (out []Joiner, e unix.Errno) {
 	type span struct{ lo, hi int64 }
+	out = []Joiner{} // nobody, which is not nil: not known
 	for todo := []span{{joinBase, joinBase + 1<<joinBits}}; len(todo) > 0; {
 		s := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]

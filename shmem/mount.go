@@ -78,6 +78,74 @@ func Mounts() []Mount {
 	return out
 }
 
+// HugetlbfsDir returns where hugetlbfs with pages of size page is to be mounted when it is mounted nowhere: /dev/hugepages,
+// as systemd does, or beside it if that has pages of another size.
+func HugetlbfsDir(page uint64) string {
+	const dir = "/dev/hugepages"
+	if m, ok := examine(dir); page == PageHuge && !(ok && m.kind == kindHugetlbfs && m.page != page) {
+		return dir
+	}
+	return dir + pageUnit(page)
+}
+
+// MountCommand returns the options of a hugetlbfs with pages of size page that the group gid may use by the permissions
+// perm (gid below 0: root alone), and the command of a root shell that mounts it on dir.
+func MountCommand(dir string, page uint64, gid int, perm uint32) (options, command string) {
+	options = "pagesize=" + pageUnit(page)
+	if gid >= 0 {
+		options += fmt.Sprintf(",gid=%d,mode=%04o", gid, perm)
+	} else {
+		options += ",mode=0755"
+	}
+	if !exists(dir) {
+		command = "mkdir -p " + dir + " && "
+	}
+	return options, command + "mount -t hugetlbfs -o nosuid,nodev," + options + " none " + dir
+}
+
+// MountPerm is the permissions of a hugetlbfs for a group: its members make regions and cannot remove each other's.
+const MountPerm = 0o1770
+
+func pageUnit(page uint64) string {
+	return strings.TrimSuffix(strings.ReplaceAll(bytesString(page), " ", ""), "iB")
+}
+
+// mountMend says what a hugetlbfs with pages of size page, which findMounts does not have, is not, and the command that
+// changes it, for this process's group.
+func mountMend(page uint64) (what, mend string) {
+	env := os.Getenv(EnvDirs)
+	info, _ := os.ReadFile("/proc/self/mountinfo")
+	there := examineAll(hugetlbfsDirs(string(info)), func(m mount) bool { return m.kind == kindHugetlbfs && m.page == page })
+	dir := HugetlbfsDir(page)
+	if len(there) > 0 {
+		dir = there[0].dir
+	} else {
+		gid := os.Getegid()
+		if gid == 0 {
+			gid = -1
+		}
+		_, cmd := MountCommand(dir, page, gid, MountPerm)
+		mend = "sudo sh -c '" + cmd + "'"
+	}
+	if env == "" {
+		return "mounted", mend
+	}
+	if mend != "" {
+		mend += "; "
+	}
+	return "among " + EnvDirs + "=" + env, mend + "export " + EnvDirs + "=" + dir + ":" + env
+}
+
+// missingDirs returns those of the directories env that cannot be examined.
+func missingDirs(env string) (missing []string) {
+	for _, dir := range strings.Split(env, ":") {
+		if _, ok := examine(dir); !ok {
+			missing = append(missing, dir)
+		}
+	}
+	return missing
+}
+
 // examineAll examines those dirs that want accepts, each directory once: bind mounts show one under several names.
 func examineAll(dirs []string, want func(mount) bool) (out []mount) {
 	type inode struct{ dev, ino uint64 }

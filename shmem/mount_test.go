@@ -1,6 +1,7 @@
 package shmem
 
 import (
+	"errors"
 	"math"
 	"os"
 	"path/filepath"
@@ -202,6 +203,62 @@ func TestPreflightFigures(t *testing.T) {
 	}
 	if _, err = Preflight(8<<20, Options{Backing: BackingHugetlbfs}); err == nil || !strings.Contains(err.Error(), "kernel has no 2 MiB pages") {
 		t.Error(err)
+	}
+}
+
+// TestDirsNotThere: directories that EnvDirs names and that are not there, or of one kind only, are what the mend is about.
+func TestDirsNotThere(t *testing.T) {
+	dir := os.Getenv(EnvDirs)
+	for _, c := range []struct {
+		env  string
+		o    Options
+		want string
+	}{
+		{dir + "/a:" + dir + "/b", Options{MaxPageSize: PageNormal}, "names what is not there; mend: mkdir -p " + dir + "/a " + dir + "/b, or unset " + EnvDirs},
+		{dir + "/a", Options{Backing: BackingShm}, "mkdir -p " + dir + "/a"},
+		{dir, Options{Backing: BackingHugetlbfs}, "; mend: "},
+	} {
+		t.Setenv(EnvDirs, c.env)
+		for _, f := range []func() error{
+			func() error { _, err := Preflight(4<<20, c.o); return err },
+			func() error { _, err := Create("x", 4<<20, c.o); return err },
+		} {
+			if err := f(); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "mount -t tmpfs") {
+				t.Errorf("%s: %v, want %q", c.env, err, c.want)
+			}
+		}
+	}
+	if _, err := Open("x", ReadWrite); !errors.Is(err, ErrNotFound) {
+		t.Error(err)
+	}
+}
+
+// TestMountMend: the mend for a mount that is missing is one, and names one place. Nothing lies at the places of a made-up host.
+func TestMountMend(t *testing.T) {
+	for page, want := range map[uint64]string{PageHuge: "/dev/hugepages", PageGigantic: "/dev/hugepages1G"} {
+		if got := HugetlbfsDir(page); got != want && got != want+"2M" {
+			t.Errorf("%d: %s", page, got)
+		}
+	}
+	dir := t.TempDir()
+	for _, c := range []struct {
+		gid     int
+		options string
+	}{{7, "pagesize=2M,gid=7,mode=1770"}, {-1, "pagesize=2M,mode=0755"}} {
+		for sub, mkdir := range map[string]string{"": "", "/x": "mkdir -p " + dir + "/x && "} {
+			options, command := MountCommand(dir+sub, PageHuge, c.gid, MountPerm)
+			if options != c.options || command != mkdir+"mount -t hugetlbfs -o nosuid,nodev,"+c.options+" none "+dir+sub {
+				t.Errorf("%q, %q", options, command)
+			}
+		}
+	}
+	t.Setenv(EnvDirs, dir)
+	if what, mend := mountMend(PageHuge); what != "among "+EnvDirs+"="+dir || !strings.HasSuffix(mend, ":"+dir) || !strings.Contains(mend, "export "+EnvDirs+"=") {
+		t.Errorf("%q, %q", what, mend)
+	}
+	t.Setenv(EnvDirs, "")
+	if what, mend := mountMend(PageHuge); what != "mounted" || mend != "" && !strings.Contains(mend, "mount -t hugetlbfs") {
+		t.Errorf("%q, %q", what, mend)
 	}
 }
 

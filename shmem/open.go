@@ -59,6 +59,11 @@ func find(name string) (mount, error) {
 
 func dirs(ms []mount) string {
 	s := ""
+	if len(ms) == 0 {
+		if s = "no directory: no tmpfs at " + defaultShm; os.Getenv(EnvDirs) != "" {
+			s = "no directory: " + EnvDirs + "=" + os.Getenv(EnvDirs) + " is not there"
+		}
+	}
 	for i, m := range ms {
 		if i > 0 {
 			s += ", "

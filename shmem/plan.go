@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -147,10 +148,22 @@ func shmWays(mounts []mount, size uint64, o Options) (out []candidate) {
 		}
 	}
 	if len(out) == 0 {
-		out = []candidate{{size: size, page: PageNormal, err: fmt.Errorf("%w: no tmpfs at %s; mend: sudo mount -t tmpfs -o mode=1777 tmpfs %s",
-			ErrNoPages, defaultShm, defaultShm)}}
+		out = []candidate{{size: size, page: PageNormal, err: noShm()}}
 	}
 	return out
+}
+
+// noShm says why there is nothing but hugetlbfs, if that.
+func noShm() error {
+	env := os.Getenv(EnvDirs)
+	if env == "" {
+		return fmt.Errorf("%w: no tmpfs at %s; mend: sudo mount -t tmpfs -o mode=1777 tmpfs %s", ErrNoPages, defaultShm, defaultShm)
+	}
+	if missing := missingDirs(env); len(missing) > 0 {
+		return fmt.Errorf("%w: %s=%s names what is not there; mend: mkdir -p %s, or unset %s for %s", ErrNoPages, EnvDirs, env,
+			strings.Join(missing, " "), EnvDirs, defaultShm)
+	}
+	return fmt.Errorf("%w: %s=%s names hugetlbfs only; mend: export %s=%s:%s", ErrNoPages, EnvDirs, env, EnvDirs, env, defaultShm)
 }
 
 // hugetlbWays returns the hugetlbfs mounts of pages of size page, or one way without a mount that says why there is none.
@@ -188,13 +201,11 @@ func hugetlbWays(mounts []mount, size, page uint64) (out []candidate) {
 	if len(out) > 0 {
 		return out
 	}
-	unit := map[uint64]string{PageHuge: "2M", PageGigantic: "1G"}[page]
-	dir := "/dev/hugepages" + unit
-	mount := fmt.Sprintf("sudo mkdir -p %s; sudo mount -t hugetlbfs -o pagesize=%s,uid=%d none %s", dir, unit, os.Geteuid(), dir)
+	what, mend := mountMend(page)
 	if p.Available() < need {
-		c.err = shortage("the pool", c.size, c.free, page, p.mend(need)+"; "+mount)
+		c.err = shortage("the pool", c.size, c.free, page, p.mend(need)+"; "+mend)
 	} else {
-		c.err = fmt.Errorf("%w: no hugetlbfs with %s pages is mounted; mend: %s", ErrNoPages, bytesString(page), mount)
+		c.err = fmt.Errorf("%w: no hugetlbfs with %s pages is %s; mend: %s", ErrNoPages, bytesString(page), what, mend)
 	}
 	return []candidate{c}
 }

@@ -105,12 +105,15 @@ func TestLifecycle(t *testing.T) {
 	if err != nil || i < 0 || infos[i].Size != 12288 || infos[i].Mode != 0o640 || len(infos[i].Joiners) != 1 || infos[i].Err != nil {
 		t.Error(infos, err)
 	}
-	if got, err := Reap(name); err != nil || len(got) != 0 {
+	if got, err := Reap(name); !errors.Is(err, ErrJoined) || len(got) != 0 {
 		t.Error("reaped what is joined:", got, err)
 	}
 	r.Leave()
-	if js, err := Joiners(name); err != nil || len(js) != 0 {
+	if js, err := Joiners(name); err != nil || js == nil || len(js) != 0 {
 		t.Error(js, err)
+	}
+	if got, err := Reap("none", "No Name"); !errors.Is(err, ErrNotFound) || !errors.Is(err, ErrBadName) || len(got) != 0 {
+		t.Error("reaped what is not there:", got, err)
 	}
 	if got, err := Reap(name); err != nil || !slices.Equal(got, []string{name}) {
 		t.Error("reap:", got, err)

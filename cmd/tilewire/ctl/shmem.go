@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -131,8 +132,8 @@ type infoJSON struct {
 	Mode     string       `json:"mode"` // octal
 	Uid      int          `json:"uid"`
 	Gid      int          `json:"gid"`
-	Joiners  []joinerJSON `json:"joiners"`
-	State    string       `json:"state"` // joined, idle, or what is wrong with it
+	Joiners  []joinerJSON `json:"joiners"` // null: not known, state says why
+	State    string       `json:"state"`   // joined, idle, or what is wrong with it
 }
 
 func shmemListCmd() *cobra.Command {
@@ -174,7 +175,7 @@ may not know. Mounts that this user may not read are left out.`,
 
 // joinersCell is who is joined as one word.
 func joinersCell(v infoJSON) string {
-	if v.State != "joined" && v.State != "idle" && len(v.Joiners) == 0 {
+	if v.Joiners == nil {
 		return "?"
 	}
 	var who []string
@@ -221,9 +222,9 @@ func shmemReapCmd() *cobra.Command {
 	var all, dry bool
 	cmd := &cobra.Command{
 		Use: "reap (NAME... | --all)", Short: "Remove regions that nobody is joined to, as a crash leaves them",
-		Long: `Removes those of the named regions, or of all, that nobody is joined to, and prints their names. Regions that are joined or
-belong to others are passed over. A region that was made to be joined later looks the same as one that was left by a crash:
---all takes it too, --dry-run shows it.`,
+		Long: `Removes those of the named regions, or of all, that nobody is joined to, and prints their names. With --all, regions that are joined or
+belong to others are passed over; with names, each that cannot be removed is told, and the status is not 0. A region that was made to
+be joined later looks the same as one that was left by a crash: --all takes it too, --dry-run shows it.`,
 		Args: argCount(0, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if all == (len(args) > 0) {
@@ -234,11 +235,7 @@ belong to others are passed over. A region that was made to be joined later look
 					return err
 				}
 			}
-			reap := func(...string) ([]string, error) { return reapable(args) }
-			if !dry {
-				reap = shmem.Reap
-			}
-			names, err := reap(args...)
+			names, err := reap(args, dry)
 			v := struct {
 				Reaped []string `json:"reaped"`
 				DryRun bool     `json:"dry_run"`
@@ -252,17 +249,54 @@ belong to others are passed over. A region that was made to be joined later look
 	return cmd
 }
 
-// reapable returns the regions that reap would try.
-func reapable(names []string) (out []string, err error) {
-	infos, err := shmem.List()
-	for _, in := range infos {
-		wanted := len(names) == 0
-		for _, n := range names {
-			wanted = wanted || n == in.Name
+// reap removes the named regions, or all, that nobody is joined to; with dry it only returns their names. A named one that
+// stays is an error.
+func reap(names []string, dry bool) (reaped []string, err error) {
+	if !dry && len(names) == 0 {
+		return shmem.Reap()
+	}
+	if !dry {
+		for _, n := range names { // one by one, for the mend of each
+			done, e := shmem.Reap(n)
+			reaped, err = append(reaped, done...), errors.Join(err, explainReap(n, e))
 		}
-		if wanted && len(in.Joiners) == 0 && in.Err == nil {
-			out = append(out, in.Name)
+		return reaped, err
+	}
+	infos, err := shmem.List()
+	if err != nil {
+		return nil, err
+	}
+	seen := map[string]bool{}
+	for _, in := range infos {
+		named := slices.Contains(names, in.Name)
+		seen[in.Name] = true
+		switch {
+		case len(names) > 0 && !named:
+		case in.Err == nil && len(in.Joiners) == 0:
+			reaped = append(reaped, in.Name)
+		case named && in.Err != nil:
+			err = errors.Join(err, explainReap(in.Name, in.Err))
+		case named:
+			err = errors.Join(err, explainReap(in.Name, fmt.Errorf("%w: %s by %s", shmem.ErrJoined, in.Path, joinersText(in.Joiners))))
 		}
 	}
-	return out, err
+	for _, n := range names {
+		if !seen[n] {
+			err = errors.Join(err, explainReap(n, fmt.Errorf("%w: %s", shmem.ErrNotFound, n)))
+		}
+	}
+	return reaped, err
+}
+
+// explainReap is explainRegion for a verb that has no --force.
+func explainReap(name string, err error) error {
+	switch {
+	case errors.Is(err, shmem.ErrJoined):
+		return fmt.Errorf("%w; mend: end them first, or `tilewire shmem unlink --force %s`: they keep the memory, nobody else finds it", err, name)
+	case errors.Is(err, shmem.ErrNotRegion):
+		return fmt.Errorf("%w; mend: `tilewire shmem unlink --force %s` removes the file", err, name)
+	case errors.Is(err, shmem.ErrPermission):
+		return fmt.Errorf("%w; mend: run it as the region's owner, or by sudo", err)
+	}
+	return explainRegion(name, err)
 }

@@ -121,7 +121,11 @@ type joinerJSON struct {
 	Access string `json:"access"` // rw or ro
 }
 
+// joinersJSON is empty if nobody is joined, and null if that is not known.
 func joinersJSON(js []shmem.Joiner) []joinerJSON {
+	if js == nil {
+		return nil
+	}
 	out := []joinerJSON{}
 	for _, j := range js {
 		out = append(out, joinerJSON{j.Pid, accessOf(j)})

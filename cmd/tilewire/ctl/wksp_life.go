@@ -206,8 +206,8 @@ type wkspListJSON struct {
 	Size      uint64       `json:"size"` // of the region
 	DataMax   uint64       `json:"data_max"`
 	UsedBytes uint64       `json:"used_bytes"`
-	Used      uint64       `json:"used"` // allocations
-	Joiners   []joinerJSON `json:"joiners"`
+	Used      uint64       `json:"used"`    // allocations
+	Joiners   []joinerJSON `json:"joiners"` // null: not known, state says why
 	State     string       `json:"state"`
 }
 
@@ -222,7 +222,11 @@ func wkspListCmd() *cobra.Command {
 			return emit(cmd, list, func(w io.Writer) {
 				t := newTable("NAME", ">SIZE", ">DATA", ">USED", ">ALLOCATIONS", ">JOINERS", "STATE")
 				for _, v := range list {
-					t.add(v.Name, v.Size, v.DataMax, v.UsedBytes, v.Used, len(v.Joiners), v.State)
+					joiners := any(len(v.Joiners))
+					if v.Joiners == nil {
+						joiners = "?"
+					}
+					t.add(v.Name, v.Size, v.DataMax, v.UsedBytes, v.Used, joiners, v.State)
 				}
 				t.write(w)
 			})
