@@ -73,6 +73,10 @@ check_shm() {
 	local short=fail dir=${TILEWIRE_SHM_DIR:-/dev/shm} kib mib
 	[ $pages_ok = 0 ] || short=warn # it lies on huge pages then
 	dir=${dir%%:*}
+	if [ ! -d "$dir" ]; then
+		$short "shared memory: there is no $dir${TILEWIRE_SHM_DIR:+, the first of TILEWIRE_SHM_DIR}; mend: mkdir -p $dir${TILEWIRE_SHM_DIR:+, or unset TILEWIRE_SHM_DIR for /dev/shm}"
+		return
+	fi
 	if [ ! -w "$dir" ]; then
 		$short "shared memory: $dir can't be written; mend: sudo mount -t tmpfs -o mode=1777 none $dir"
 		return
@@ -87,20 +91,22 @@ check_shm() {
 }
 
 check_pages() {
-	local pool=/sys/kernel/mm/hugepages/hugepages-2048kB pages=$(((need + 1) / 2)) free total dir
+	local pool=/sys/kernel/mm/hugepages/hugepages-2048kB pages=$(((need + 1) / 2)) free total dir mend
 	free=$(first $pool/free_hugepages) total=$(first $pool/nr_hugepages)
+	# The same command for pages and mount: it does both, and can be undone.
+	mend="sudo ${BASH_SOURCE[0]%/*}/hugepages.sh reserve $((2 * (free < pages ? total + pages - free : total)))"
 	if [ "$free" -ge "$pages" ]; then
 		pages_ok=1
 		ok "huge pages: $free of 2 MiB free, $pages needed"
 	else
-		warn "huge pages: $free of 2 MiB free, $pages needed; mend: echo $((total + pages - free)) | sudo tee $pool/nr_hugepages (else transparent ones are tried)"
+		warn "huge pages: $free of 2 MiB free, $pages needed; mend: $mend (else transparent ones are tried)"
 	fi
 	dir=$(awk '$3 == "hugetlbfs" && $4 !~ /pagesize=1(G|024M)/ { print $2; exit }' /proc/mounts)
 	if [ -n "$dir" ] && [ -w "$dir" ]; then
 		ok "huge pages: mounted at $dir"
 	else
 		pages_ok=0
-		warn "huge pages: no hugetlbfs that this user may write to; mend: sudo mkdir -p /dev/hugepages2M && sudo mount -t hugetlbfs -o pagesize=2M,uid=$(id -u),gid=$(id -g),mode=0700 none /dev/hugepages2M"
+		warn "huge pages: no hugetlbfs that this user may write to; mend: $mend"
 	fi
 }
 

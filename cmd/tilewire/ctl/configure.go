@@ -6,7 +6,9 @@ import (
 	"io"
 	"os"
 	"os/user"
+	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -26,7 +28,8 @@ func ConfigureCmd() *cobra.Command {
 	return family("configure", "Set this host up for huge pages, look how it is, undo it",
 		`Sets a host up for huge pages: init reserves pages, mounts hugetlbfs and gives a group the right to use it; check looks, as any user; fini
 undoes what init did, and that alone. Each action is printed with the shell command it amounts to. Init can be repeated: what is
-there already stays as it is. What it did is kept in /run/tilewire/configure.json until fini or the next boot.`,
+there already stays as it is. What it did is kept in /run/tilewire/configure.state until fini or the next boot; scripts/hugepages.sh keeps
+the same file, and either undoes what the other did.`,
 		configureInitCmd(), configureCheckCmd(), configureFiniCmd())
 }
 
@@ -72,6 +75,11 @@ func (wa *wanted) resolve() error {
 		return usagef("--size %d: 1 to %d bytes", uint64(wa.size), shmem.MaxSize)
 	}
 	var err error
+	if wa.mount != "" { // fini may be given elsewhere
+		if wa.mount, err = filepath.Abs(wa.mount); err != nil || strings.Contains(wa.mount, "\n") {
+			return usagef("--mount %q is no directory to mount on (%v)", wa.mount, err)
+		}
+	}
 	if wa.perm, err = strconv.ParseUint(wa.mode, 8, 12); err != nil {
 		return usagef("--mode %q is no octal number up to 7777", wa.mode)
 	}

@@ -117,7 +117,11 @@ func checkPages(wa *wanted) ([]item, error) {
 func checkMount(wa *wanted) []item {
 	dir, mounted := wa.findMount()
 	if !mounted {
-		return []item{{"mount", "fail", "no hugetlbfs with pages of " + sizeText(wa.page) + where(wa.mount), mountStep(wa, dir, nil).sudo()}}
+		user := *wa
+		if gid := os.Getegid(); !user.hasGid && gid != 0 {
+			user.hasGid, user.gid = true, uint64(gid)
+		}
+		return []item{{"mount", "fail", "no hugetlbfs with pages of " + sizeText(wa.page) + where(wa.mount), mountStep(&user, dir, nil).sudo()}}
 	}
 	items := []item{{"mount", "ok", "hugetlbfs with pages of " + sizeText(wa.page) + " on " + dir, ""}}
 	perm := item{"permission", "ok", fmt.Sprintf("uid %d may make regions there", os.Geteuid()), ""}

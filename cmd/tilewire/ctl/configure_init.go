@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -140,14 +139,9 @@ func (wa *wanted) findMount() (dir string, mounted bool) {
 			return m.Dir, true
 		}
 	}
-	dir = map[uint64]string{shmem.PageHuge: "/dev/hugepages", shmem.PageGigantic: "/dev/hugepages1G"}[wa.page]
-	if page, ok := hugetlbfsAt(dir); ok {
-		if page == wa.page {
-			return dir, true // mounted, but not among TILEWIRE_SHM_DIR
-		}
-		dir += "2M"
-	}
-	return dir, false
+	dir = shmem.HugetlbfsDir(wa.page)
+	page, ok := hugetlbfsAt(dir)
+	return dir, ok && page == wa.page // mounted, but not among TILEWIRE_SHM_DIR
 }
 
 // hugetlbfsAt returns the page size of the hugetlbfs mounted on dir; ok is false if none is.
@@ -162,20 +156,15 @@ func hugetlbfsAt(dir string) (page uint64, ok bool) {
 
 // mountStep mounts hugetlbfs on dir.
 func mountStep(wa *wanted, dir string, st *hostState) step {
-	opts := "pagesize=" + strings.TrimSuffix(strings.ReplaceAll(sizeText(wa.page), " ", ""), "iB")
+	gid := -1
 	if wa.hasGid {
-		opts += fmt.Sprintf(",gid=%d,mode=%04o", wa.gid, wa.perm)
-	} else {
-		opts += ",mode=0755"
+		gid = int(wa.gid)
 	}
-	_, err := os.Stat(dir)
-	made, mkdir := os.IsNotExist(err), ""
-	if made {
-		mkdir = fmt.Sprintf("mkdir -p %s && ", dir)
-	}
+	opts, command := shmem.MountCommand(dir, wa.page, gid, uint32(wa.perm))
+	made := missingLevels(dir)
 	return step{
 		What:    fmt.Sprintf("mount hugetlbfs with pages of %s on %s%s", sizeText(wa.page), dir, forWhom(wa)),
-		Command: fmt.Sprintf("%smount -t hugetlbfs -o nosuid,nodev,%s none %s", mkdir, opts, dir),
+		Command: command,
 		do: func(*step) error {
 			if err := st.mounted(dir, made); err != nil {
 				return err
@@ -189,6 +178,16 @@ func mountStep(wa *wanted, dir string, st *hostState) step {
 			return nil
 		},
 	}
+}
+
+// missingLevels is how many directories of dir have to be made.
+func missingLevels(dir string) (n int) {
+	for ; dir != filepath.Dir(dir); dir, n = filepath.Dir(dir), n+1 {
+		if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return n
 }
 
 func forWhom(wa *wanted) string {

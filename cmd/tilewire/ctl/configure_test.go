@@ -65,6 +65,7 @@ func TestConfigureScripts(t *testing.T) {
 						"HUGE": huge, "RUN": dir + "/run", "TILEWIRE_RUN_DIR": dir + "/run", shmem.EnvDirs: huge + ":" + dir + "/shm",
 						"POOL": was.Total, "WANT": want, "SIZE": fmt.Sprintf("%dM", 2*want), "SIZEMIB": 2 * want, "SUDO_GID": "", "GORACE": "atexit_sleep_ms=0",
 						"MORE": fmt.Sprintf("%dM", 2*more), "MOREPAGES": more, "HUGEPAGES": script,
+						"MOREMIB": 2 * more, "OTHERS": more + 1, "OTHERSLEFT": was.Total + 1,
 						"GIGASIZE": fmt.Sprintf("%dG", giga.Total+1), "GIGAPAGES": giga.Total + 1,
 					} {
 						env.Setenv(k, fmt.Sprint(v))
@@ -81,7 +82,7 @@ func TestConfigureScripts(t *testing.T) {
 					return err == nil && now.Total == giga.Total+1, nil
 				},
 				Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-					"exits": exits, "json": checkJSON, "pool": wantPool,
+					"exits": exits, "json": checkJSON, "pool": wantPool, "setpool": setPages,
 					"nobody":   func(ts *testscript.TestScript, _ bool, args []string) { as(ts, 65534, args) },
 					"stranger": func(ts *testscript.TestScript, _ bool, args []string) { as(ts, 65533, args) },
 				},
@@ -107,6 +108,14 @@ func as(ts *testscript.TestScript, uid uint32, args []string) {
 	if code := cmd.ProcessState.ExitCode(); strconv.Itoa(code) != args[0] {
 		ts.Fatalf("uid %d: exit status %d (%v), want %s", uid, code, err, args[0])
 	}
+}
+
+// setPages N: somebody sets the pool of 2 MiB pages to N.
+func setPages(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.ParseUint(args[0], 10, 64)
+	ts.Check(err)
+	p, _ := shmem.ReadPool(shmem.PageHuge)
+	ts.Check(setPool(p, n))
 }
 
 // wantPool N: there are N pages of 2 MiB.
@@ -209,8 +218,12 @@ func TestPoolBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		st.raised(file, c.before, c.after)
-		steps, err := finiSteps(st, false)
+		var gone []forgotten
+		steps, err := finiSteps(st, false, &gone)
 		got := ""
+		if what := c.want == "" && c.before != c.after; what != (len(gone) == 1) {
+			t.Errorf("%+v: forgotten: %v", c, gone)
+		}
 		for _, s := range steps {
 			if err := s.do(&s); err != nil {
 				t.Error(err)
@@ -220,6 +233,9 @@ func TestPoolBack(t *testing.T) {
 		}
 		if err != nil || got != c.want || len(st.Pools) != 0 {
 			t.Errorf("%+v: set to %q, %v, left %v", c, got, err, st.Pools)
+		}
+		if err := st.save(); err != nil {
+			t.Error(err)
 		}
 		st.close()
 	}
@@ -234,7 +250,8 @@ func TestStateKept(t *testing.T) {
 	}
 	st.raised("/a", 1, 5)
 	st.raised("/a", 5, 9)
-	st.mounted("/m", true)
+	st.mounted("/with a  blank/m", 2)
+	st.mounted("/with a  blank/m", 1)
 	st.owned(ownerState{"/o", 1, 2, 0o755, 0o1770})
 	st.owned(ownerState{"/o", 2, 3, 0o1770, 0o1775})
 	st.close()
@@ -243,8 +260,44 @@ func TestStateKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer again.close()
-	if len(again.Pools) != 1 || again.Pools[0] != (poolState{"/a", 1, 9}) || len(again.Mounts) != 1 || again.Mounts[0] != (mountState{"/m", true}) ||
+	if len(again.Pools) != 1 || again.Pools[0] != (poolState{"/a", 1, 9}) || len(again.Mounts) != 1 || again.Mounts[0] != (mountState{"/with a  blank/m", 2}) ||
 		len(again.Owners) != 1 || again.Owners[0] != (ownerState{"/o", 1, 3, 0o755, 0o1775}) {
 		t.Errorf("%+v", again)
+	}
+}
+
+// TestStateRefused: a record that is not wholly understood is not guessed at.
+func TestStateRefused(t *testing.T) {
+	for _, text := range []string{
+		"", "version 2\n", "pool 1 2 /a\n", "version 1\npool 1 /a\n", "version 1\npool 1 2 a\n", "version 1\npool -1 2 /a\n", "version 1\nmount /a\n",
+		"version 1\nmount -1 /a\n", "version 1\nmount 1 a\n", "version 1\nowner 1 2 0755 /a\n", "version 1\nowner 1 2 0788 0755 /a\n", "version 1\nother 1 /a\n", "{}",
+	} {
+		if err := new(hostState).parse(text); err == nil {
+			t.Errorf("%q: no error", text)
+		}
+	}
+	var st hostState
+	if err := st.parse("# a comment\nversion 1\nmount 0 /a\n\npool 1 2 /b\n"); err != nil || len(st.Mounts) != 1 || len(st.Pools) != 1 {
+		t.Errorf("%v, %+v", err, st)
+	}
+}
+
+// TestOneMend: for a mount that is missing, preflight and check give the same command.
+func TestOneMend(t *testing.T) {
+	t.Setenv(shmem.EnvDirs, "")
+	for _, m := range shmem.Mounts() {
+		if m.Hugetlbfs && m.PageSize == shmem.PageHuge {
+			t.Skip("a hugetlbfs is mounted on", m.Dir)
+		}
+	}
+	t.Setenv("SUDO_GID", "")
+	wa := wanted{size: 4 << 20, pageSize: "huge", mode: "1770", node: -1}
+	if err := wa.resolve(); err != nil {
+		t.Fatal(err)
+	}
+	items := checkMount(&wa)
+	_, err := shmem.Preflight(4<<20, shmem.Options{Backing: shmem.BackingHugetlbfs})
+	if err == nil || items[0].Mend == "" || !strings.HasSuffix(mendOf(err), items[0].Mend) {
+		t.Errorf("preflight: %v\ncheck: %s", err, items[0].Mend)
 	}
 }
