@@ -26,7 +26,8 @@ race: ## tests on heap memory under the race detector
 	$(GOTEST) -race $(RACE)
 
 explore: ## interleavings of the shared memory protocols, and their rules broken one by one
-	$(GOTEST) -count=1 -tags explore -run 'Explore|Kill|Die|Rule' ./wksp ./httpsrv
+	$(GOTEST) -count=1 -tags explore ./wksp
+	$(GOTEST) -count=1 -tags explore -run 'Explore|Kill|Die|Rule' ./httpsrv
 
 stress: ## processes, slow clients, kills and a small ring, every byte verified
 	TILEWIRE_STRESS=full $(GOTEST) -count=1 -v -timeout 20m -run Stress ./httpsrv ./tile

@@ -2,6 +2,7 @@ package wksp
 
 import (
 	"fmt"
+	"math/bits"
 	"testing"
 )
 
@@ -37,6 +38,30 @@ func BenchmarkAllocFree(b *testing.B) {
 			})
 		}
 	}
+}
+
+// TestAllocDepth: no search goes deeper than a multiple of the logarithm of what is allocated, so that the cost of an
+// allocation does not grow with it. The seed is fixed, and with it the shape of the trees.
+func TestAllocDepth(t *testing.T) {
+	for _, n := range []int{10, 1000, 100_000} {
+		if raceBuild && n > 1000 {
+			continue // it is about the algorithm, and takes long
+		}
+		w := populated(t, heap, n)
+		for tr := bySize; tr <= byGaddr; tr++ {
+			if d, most := w.depth(tr, w.root(tr).Load()), 4*bits.Len(uint(n)); d == 0 || d > most {
+				t.Errorf("%d live: tree %d is %d deep, more than %d", n, tr, d, most)
+			}
+		}
+	}
+}
+
+func (w *Wksp) depth(t tree, i uint32) int {
+	if i == 0 {
+		return 0
+	}
+	left, right := w.kids(t, i)
+	return 1 + max(w.depth(t, left.Load()), w.depth(t, right.Load()))
 }
 
 // populated has n live allocations of various sizes and n holes between them.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tilewire/tilewire/shmem"
 )
@@ -235,4 +236,46 @@ func TestRestoreHostile(t *testing.T) {
 		}
 	}
 	t.Logf("%d of 5000 were taken", taken)
+}
+
+// TestCkptGolden holds the file format to its bytes: who changes it raises ckptVersion, or old files would be misread.
+func TestCkptGolden(t *testing.T) {
+	w := format(t, heap, 28, 4096)
+	o, err := w.NewNamed("a", 0, 5, 7)
+	ok(t, err)
+	copy(o.Mem.Bytes(), "bytes")
+	info, table, err := w.ckptTable()
+	ok(t, err)
+	info.Taken = time.Unix(1, 2)
+	var f bytes.Buffer
+	ok(t, w.ckptWrite(&f, info, table))
+	b := bytes.Clone(f.Bytes())
+	if binary.LittleEndian.Uint64(b[24:]) != LayoutHash || len(b) != 512+64+5+4+64 {
+		t.Fatalf("%d bytes, layout hash %#x", len(b), b[24:32])
+	}
+	const want = "5457636b7074027f 0100000000020000 0100000000001000 " // magic, format, header length, version, block
+	got := fmt.Sprintf("%x %x %x ", b[:8], b[8:16], b[16:24])
+	if got != want {
+		t.Errorf("header begins %s, want %s", got, want)
+	}
+	for _, g := range []struct {
+		what     string
+		from, to int
+		want     string
+	}{
+		{"partMax, dataMax, size", 32, 56, "1c000000000000000010000000000000" + "0020000000000000"},
+		{"seed, taken, allocs, bytes, length", 56, 96, "2a00000000000000" + "02ca9a3b00000000" + "0100000000000000" + "0500000000000000" + "8902000000000000"},
+		{"name", 96, 104, "7465737400000000"},
+		{"row", 512, 512 + 32, "0010000000000000" + "0500000000000000" + "0700000000000000" + "6100000000000000"},
+		{"bytes", 576, 581, "6279746573"},
+		{"trailer", 585, 609, "54572e656e64037f" + "8902000000000000" + "0100000000000000"},
+	} {
+		if got := fmt.Sprintf("%x", b[g.from:g.to]); got != g.want {
+			t.Errorf("%s: %s, want %s", g.what, got, g.want)
+		}
+	}
+	read, rows, err := verifyCkpt(bytes.NewReader(b), uint64(len(b)))
+	if err != nil || len(rows) != 1 || read.Name != "test" {
+		t.Errorf("%+v, %v", read, err)
+	}
 }

@@ -3,6 +3,7 @@ package wksp
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,6 +19,7 @@ func hugePages(t *testing.T, n int) {
 	if raceBuild {
 		t.Skip("the race detector does not see mapped memory")
 	}
+	lockPools(t)
 	const dir = "/sys/kernel/mm/hugepages/hugepages-2048kB/"
 	read := func(file string) int {
 		b, err := os.ReadFile(dir + file)
@@ -47,6 +49,22 @@ func hugePages(t *testing.T, n int) {
 		}
 	})
 	t.Setenv(shmem.EnvDirs, at)
+}
+
+// lockPools keeps other test processes from the pools until the test ends (those of packages shmem and ctl take the same lock).
+func lockPools(t *testing.T) {
+	path := filepath.Join(os.TempDir(), "tilewire-test-pools.lock")
+	f, err := os.Open(path)
+	if err != nil {
+		f, err = os.OpenFile(path, os.O_RDONLY|os.O_CREATE, 0o644)
+	}
+	if err == nil {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
+	}
+	if err != nil {
+		t.Skip("lock of the pools:", err)
+	}
+	t.Cleanup(func() { f.Close() })
 }
 
 // TestHugetlb: a workspace on real huge pages lives its whole life, checkpoints and restores, which write(2) on a

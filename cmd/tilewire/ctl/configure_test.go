@@ -48,7 +48,9 @@ func TestConfigureScripts(t *testing.T) {
 					os.Chmod(dir, 0o755)
 					huge := dir + "/huge"
 					env.Defer(func() {
-						unix.Unmount(huge, unix.MNT_DETACH)
+						for _, dir := range []string{huge, env.WorkDir + "/here/deep/down/huge", env.WorkDir + "/here/deep/huge"} {
+							unix.Unmount(dir, unix.MNT_DETACH)
+						}
 						restore(t, was)
 						if hasGiga {
 							restore(t, giga)

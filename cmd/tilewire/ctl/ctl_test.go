@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -148,6 +150,46 @@ func checkJSON(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s: there is %v, want %v", args[0], found, !neg)
 	case len(args) > 1 && fmt.Sprint(v) != args[1]:
 		ts.Fatalf("%s is %v, want %s", args[0], v, args[1])
+	}
+}
+
+// TestEveryVerbInJSON: each verb has --json, and a script runs it so and looks into what it prints.
+func TestEveryVerbInJSON(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	more, err2 := filepath.Glob("testdata/configure/*.txtar")
+	if err != nil || err2 != nil || len(files) == 0 || len(more) == 0 {
+		t.Fatal(files, err, more, err2)
+	}
+	var scripts strings.Builder
+	for _, f := range append(files, more...) {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		scripts.Write(b)
+	}
+	root := &cobra.Command{Use: "tilewire"}
+	root.AddCommand(Commands()...)
+	n := 0
+	var walk func(c *cobra.Command)
+	walk = func(c *cobra.Command) {
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+		if c.HasSubCommands() {
+			return
+		}
+		n++
+		if c.Flags().Lookup("json") == nil {
+			t.Errorf("%s has no --json", c.CommandPath())
+		}
+		if !regexp.MustCompile(`(?m)^(exec|exits \d).* ` + c.CommandPath() + `\b.* --json.*\n(std|json )`).MatchString(scripts.String()) {
+			t.Errorf("no script looks into what %s --json prints", c.CommandPath())
+		}
+	}
+	walk(root)
+	if n < 22 {
+		t.Errorf("only %d verbs", n)
 	}
 }
 
