@@ -277,14 +277,19 @@ func tmpfsShortage(m mount, need, free uint64) error {
 
 // checkMlock returns ErrMlock if locking the candidate's pages is asked for and RLIMIT_MEMLOCK forbids it.
 func checkMlock(c candidate, o Options) error {
-	if !o.Mlock || c.mount.kind == kindHugetlbfs || hasIPCLock() {
+	if !o.Mlock || c.mount.kind == kindHugetlbfs {
 		return nil
 	}
+	return CheckMlock(c.size)
+}
+
+// CheckMlock returns ErrMlock if RLIMIT_MEMLOCK forbids this process to lock n bytes in memory, whatever is locked already.
+func CheckMlock(n uint64) error {
 	var lim unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &lim); err != nil || lim.Cur >= c.size {
+	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &lim); hasIPCLock() || err != nil || lim.Cur >= n {
 		return nil
 	}
-	return mlockError(c.size, lim.Cur)
+	return mlockError(n, lim.Cur)
 }
 
 func mlockError(need, limit uint64) error {

@@ -218,10 +218,10 @@ func checkThp() item {
 
 // checkMemlock looks whether --mlock would work. Huge pages of hugetlbfs need none.
 func checkMemlock(wa *wanted) item {
-	var lim unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &lim); err != nil || lim.Cur >= uint64(wa.size) || os.Geteuid() == 0 {
+	err := shmem.CheckMlock(uint64(wa.size))
+	if err == nil {
 		return item{"memlock", "ok", "tmpfs pages may be locked (--mlock); huge pages of hugetlbfs always are", ""}
 	}
-	return item{"memlock", "warn", fmt.Sprintf("RLIMIT_MEMLOCK is %s: --mlock on tmpfs would fail (huge pages of hugetlbfs need none)", sizeText(lim.Cur)),
-		fmt.Sprintf("ulimit -l %d, or LimitMEMLOCK=infinity in the unit", uint64(wa.size)>>10)}
+	text, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), "shmem: "), "; mend: ")
+	return item{"memlock", "warn", text + " (huge pages of hugetlbfs need no --mlock)", mendOf(err)}
 }
