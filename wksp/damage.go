@@ -35,8 +35,8 @@ func (w *Wksp) badRows(dirty uint64) (bad []BadRow) {
 }
 
 // RebuildWithout is Rebuild that first frees the rows given, whatever they say, and returns them as they were. All or
-// nothing: if one of rows is none of BadRows, or rows would remain that contradict each other, nothing is changed. What the
-// rows held stays in the data until that is allocated again; what other rows hold is not touched. If the process
+// nothing: if one of rows is none of BadRows, nor would be without the others, or rows would remain that contradict each other,
+// nothing is changed. What the rows held stays in the data until that is allocated again; what other rows hold is not touched. If the process
 // dies in the middle, some are dropped, and the others are bad rows as before.
 // Errors: ErrNotFound (a row that is sound, or has no tag), ErrDamaged (others are bad too), ErrReadOnly, ErrBusy, ErrLeft.
 func (w *Wksp) RebuildWithout(rows ...uint32) (dropped []BadRow, err error) {
@@ -44,20 +44,9 @@ func (w *Wksp) RebuildWithout(rows ...uint32) (dropped []BadRow, err error) {
 		if dropped != nil || Op(w.hdr.dirty.Load()) == OpRestore {
 			return w.rebuild()
 		}
-		_, bad := w.judge(nil)
-		without := map[uint32]bool{}
-		var gone []BadRow
-		for _, i := range rows {
-			k := slices.IndexFunc(bad, func(b BadRow) bool { return b.Row == i })
-			if k < 0 {
-				return fmt.Errorf("%w: row %d is not damaged; nothing was dropped", ErrNotFound, i)
-			}
-			if !without[i] {
-				without[i], gone = true, append(gone, bad[k])
-			}
-		}
-		if _, left := w.judge(without); len(left) > 0 {
-			return fmt.Errorf("%w; nothing was dropped", damaged(left))
+		gone, err := w.drop(rows)
+		if err != nil {
+			return fmt.Errorf("%w; nothing was dropped", err)
 		}
 		dropped = gone
 		w.begin(OpRebuild, 0)
@@ -67,6 +56,32 @@ func (w *Wksp) RebuildWithout(rows ...uint32) (dropped []BadRow, err error) {
 		return w.rebuild()
 	})
 	return dropped, err
+}
+
+// drop returns the rows given as they are. Errors: ErrNotFound if one is not bad, without those that are; ErrDamaged if others remain bad.
+func (w *Wksp) drop(rows []uint32) (gone []BadRow, err error) {
+	without := map[uint32]bool{}
+	for {
+		_, bad := w.judge(without)
+		more := false
+		for _, b := range bad {
+			if slices.Contains(rows, b.Row) {
+				gone, more, without[b.Row] = append(gone, b), true, true
+			}
+		}
+		if more {
+			continue // what was hidden by these may be bad too
+		}
+		for _, i := range rows {
+			if !without[i] {
+				return nil, fmt.Errorf("%w: row %d is not damaged", ErrNotFound, i)
+			}
+		}
+		if len(bad) > 0 {
+			return nil, damaged(bad)
+		}
+		return gone, nil
+	}
 }
 
 // damaged says what is wrong with the first of bad rows, and how many there are.
