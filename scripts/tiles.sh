@@ -94,7 +94,7 @@ check_pages() {
 	local pool=/sys/kernel/mm/hugepages/hugepages-2048kB pages=$(((need + 1) / 2)) free total dir mend
 	free=$(first $pool/free_hugepages) total=$(first $pool/nr_hugepages)
 	# The same command for pages and mount: it does both, and can be undone.
-	mend="sudo ${BASH_SOURCE[0]%/*}/hugepages.sh reserve $((2 * (free < pages ? total + pages - free : total)))"
+	mend="sudo $(dirname "${BASH_SOURCE[0]}")/hugepages.sh reserve $((2 * (free < pages ? total + pages - free : total)))"
 	if [ "$free" -ge "$pages" ]; then
 		pages_ok=1
 		ok "huge pages: $free of 2 MiB free, $pages needed"

@@ -88,7 +88,7 @@ func joinedError(path string) error {
 
 // Reap unlinks the regions that nobody is joined to, which is what a crash of all of a region's processes leaves:
 // all such, or those of the names given. It returns the names it unlinked. Without names, regions that are joined, or
-// belong to others, are passed over; a region that is meant to stay without joiners must be kept from it by its name.
+// belong to others, and files that are no regions are passed over; a region that is meant to stay without joiners must be kept from it by its name.
 //
 // With names, each that was not unlinked is an error: ErrBadName, ErrNotFound, ErrJoined, ErrPermission, ErrNotRegion.
 func Reap(names ...string) (reaped []string, err error) {

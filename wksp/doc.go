@@ -42,7 +42,7 @@
 // # Cost
 //
 // Alloc, Free, NewNamed, Lookup, Laddr: logarithmic in the number of partitions, plus the system calls of the
-// owner lock for those that change something. Names, TagQuery, TagFree, Usage, Verify, Rebuild, Reset: linear.
+// owner lock for those that change something. Names, TagQuery, TagFree, Usage, Verify, BadRows, Rebuild, Reset: linear.
 // Checkpt and Restore: linear in the bytes allocated; Restore reads its file twice.
 //
 // # Limits

@@ -129,9 +129,13 @@ func wkspRestore(name, file string, g geometry, o shmem.Options, force bool) (v 
 	if err != nil {
 		return v, explain(name, err)
 	}
-	if u.Used > 0 && !force {
-		return v, fmt.Errorf("workspace %s holds %s, %d bytes, which would be replaced; mend: restore into another, `tilewire wksp reset %s`, or give --force",
-			name, plural(u.Used, "allocation"), u.UsedBytes, name)
+	if u.Used+u.Bad > 0 && !force {
+		bad := ""
+		if u.Bad > 0 {
+			bad = fmt.Sprintf(" (and %s)", plural(u.Bad, "damaged row"))
+		}
+		return v, fmt.Errorf("workspace %s holds %s, %d bytes%s, which would be replaced; mend: restore into another, `tilewire wksp reset %s`, or give --force",
+			name, plural(u.Used, "allocation"), u.UsedBytes, bad, name)
 	}
 	if _, err = j.Restore(file); errors.Is(err, wksp.ErrGeometry) {
 		return v, fmt.Errorf("%w; mend: restore into a name that is free, where a workspace that fits is made", err)
