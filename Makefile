@@ -25,7 +25,7 @@ quick: ## the tests only, without race detector, explore and browser
 race: ## tests on heap memory under the race detector
 	$(GOTEST) -race $(RACE)
 
-explore: ## interleavings of the shared memory protocols, and their rules broken one by one
+explore: ## deaths before every store, interleavings of the shared memory protocols, their rules broken one by one
 	$(GOTEST) -count=1 -tags explore ./wksp
 	$(GOTEST) -count=1 -tags explore -run 'Explore|Kill|Die|Rule' ./httpsrv
 

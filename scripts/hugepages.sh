@@ -36,6 +36,7 @@ open_state() {
 	mkdir -p "$RUN"
 	exec 9<"$RUN"
 	flock 9 # others wait until we are done
+	[ ! -f "$STATE" ] || [ -O "$STATE" ] || die "$STATE belongs to another user; mend: undo it by hand, then remove it" 1
 	[ ! -f "$STATE" ] || grep -qx 'version 1' "$STATE" || die "$STATE is of another version; mend: undo it by hand, then remove it" 1
 }
 # noted KIND PATH: the line about it, if there is one

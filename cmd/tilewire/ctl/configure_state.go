@@ -88,6 +88,10 @@ func loadState(hold bool) (*hostState, error) {
 	if errors.Is(err, fs.ErrPermission) {
 		return s, fmt.Errorf("%w: what init did is for root to read: %w", ErrNotConfigured, err)
 	}
+	var fi unix.Stat_t
+	if err == nil && os.Geteuid() == 0 && unix.Stat(s.path, &fi) == nil && fi.Uid != 0 { // root writes where it says
+		err = fmt.Errorf("it belongs to uid %d, not to root", fi.Uid)
+	}
 	if err == nil {
 		err = s.parse(string(b))
 	}
