@@ -31,21 +31,20 @@ func newCkptTemp(path string) (*ckptTemp, error) {
 	sweepCkptTemps(dir, base)
 	step(pointFile)
 	f, err := openNameless(dir)
-	for range 100 {
-		if err == nil {
-			t.File = f
-			unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) // where there are no such locks, nobody sweeps
-			if t.temp == "" || isFile(t.temp, f) {
-				return t, nil
-			}
-			t.drop() // swept before it was locked
-		}
+	if err != nil {
 		if f, err = os.CreateTemp(dir, "."+base+".*.tmp"); err != nil {
 			return nil, err
 		}
 		t.temp = f.Name()
 	}
-	return nil, fmt.Errorf("%s: %w: others remove it", t.temp, os.ErrNotExist)
+	t.File = f
+	for unix.Flock(int(f.Fd()), unix.LOCK_EX) == unix.EINTR { // waits for a sweep; where there are no such locks, nobody sweeps
+	}
+	if t.temp != "" && !isFile(t.temp, f) { // swept before it was locked, by another checkpoint to path
+		t.drop()
+		return newCkptTemp(path)
+	}
+	return t, nil
 }
 
 // isFile tells whether path names f.

@@ -2,9 +2,11 @@ package wksp
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -95,6 +97,38 @@ func TestCkptSweep(t *testing.T) {
 		want := []string{".c.1.2.tmp", ".c.22.tmp", ".c.3.tmp", ".c.tmp", ".c.x.tmp", ".d.1.tmp", "c", "c.1.tmp"}
 		if got := names(t, dir); !slices.Equal(got, want) {
 			t.Fatalf("left: %v, want %v", got, want)
+		}
+	})
+}
+
+// TestCkptBeside: checkpoints to one path at the same time do not sweep each other's files; the last one stays.
+func TestCkptBeside(t *testing.T) {
+	eachTemp(t, func(t *testing.T) {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "c")
+		var wg sync.WaitGroup
+		for i := range 6 {
+			wg.Go(func() {
+				for range 30 {
+					f, err := newCkptTemp(path)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					fmt.Fprintf(f, "text %d", i)
+					if err := f.publish(); err != nil {
+						t.Error(err)
+					}
+					f.drop()
+					if b, err := os.ReadFile(path); err != nil || len(b) != 6 {
+						t.Errorf("%q, %v", b, err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if got := names(t, dir); !slices.Equal(got, []string{"c"}) {
+			t.Errorf("left: %v", got)
 		}
 	})
 }
