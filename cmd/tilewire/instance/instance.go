@@ -90,9 +90,7 @@ func Create(info Info, p httpsrv.Params, tiles []Tile, o shmem.Options) (*Instan
 	if err := shmem.CheckName(info.Name); err != nil {
 		return nil, err
 	}
-	if _, err := shmem.Reap(info.Name); err != nil && !errors.Is(err, shmem.ErrNotFound) {
-		return nil, err
-	}
+	_, _ = shmem.Reap(info.Name) // what stays of that name, shmem.Create finds
 	sz, err := httpsrv.Footprint(p)
 	if err != nil {
 		return nil, err
@@ -127,7 +125,10 @@ func Create(info Info, p httpsrv.Params, tiles []Tile, o shmem.Options) (*Instan
 
 // takenError is ErrTaken with who is joined.
 func takenError(name string) error {
-	js, _ := shmem.Joiners(name)
+	js, err := shmem.Joiners(name)
+	if errors.Is(err, shmem.ErrPermission) || errors.Is(err, shmem.ErrNotRegion) {
+		return fmt.Errorf("%w: %q: %v; choose another --name", ErrTaken, name, err)
+	}
 	var pids []string
 	for _, j := range js {
 		if j.Pid != os.Getpid() {

@@ -347,3 +347,15 @@ func TestHostile(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestTakenByOther: a name under which lies what is none of ours is taken, and the error says by what.
+func TestTakenByOther(t *testing.T) {
+	shm, _ := dirs(t)
+	if err := os.Mkdir(shm+"/tilewire.a", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Create(Info{Name: "a"}, params(), tiles, shmem.Options{})
+	if !errors.Is(err, ErrTaken) || !strings.Contains(err.Error(), "not a region: "+shm+"/tilewire.a") {
+		t.Error(err)
+	}
+}
