@@ -17,23 +17,26 @@ import (
 // Options that accepted sockets inherit are set here: no Nagle delay, and a
 // send buffer of sndBuf bytes (0: the kernel's choice).
 func ListenSocket(addr string, sndBuf int) (fd int, actual string, err error) {
+	fd = -1
 	fail := func(what string, err error) (int, string, error) {
-		if fd >= 0 && !strings.HasPrefix(addr, "fd:") {
+		if fd >= 0 {
 			sys.close(fd)
 		}
 		return -1, "", fmt.Errorf("httpsrv: listen %s: %s: %w", addr, what, err)
 	}
-	fd = -1
+	bad := func(format string, args ...any) (int, string, error) {
+		return -1, "", fmt.Errorf("%w: listen %s: %s", ErrParams, addr, fmt.Sprintf(format, args...))
+	}
 	var sa unix.Sockaddr
 	family := unix.AF_INET
 	switch {
 	case strings.HasPrefix(addr, "fd:"):
 		n, err := strconv.Atoi(addr[3:])
 		if err != nil || n < 0 {
-			return fail("descriptor", fmt.Errorf("%w: %q is no number", ErrParams, addr[3:]))
+			return bad("%q is no number of a descriptor", addr[3:])
 		}
 		if v, err := unix.GetsockoptInt(n, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || v == 0 {
-			return fail("descriptor", fmt.Errorf("%w: %d is no listening socket", ErrParams, n))
+			return bad("descriptor %d is no listening socket", n)
 		}
 		if err := unix.SetNonblock(n, true); err != nil {
 			return fail("nonblock", err)
@@ -50,7 +53,7 @@ func ListenSocket(addr string, sndBuf int) (fd int, actual string, err error) {
 	default:
 		host, port, err := net.SplitHostPort(addr)
 		if err != nil {
-			return fail("address", fmt.Errorf("%w: want HOST:PORT, [HOST]:PORT, unix:PATH or fd:N: %v", ErrParams, err))
+			return bad("want HOST:PORT, [HOST]:PORT, unix:PATH or fd:N: %v", err)
 		}
 		if host == "localhost" {
 			host = "127.0.0.1"
@@ -60,11 +63,11 @@ func ListenSocket(addr string, sndBuf int) (fd int, actual string, err error) {
 		}
 		ip, err := netip.ParseAddr(host)
 		if err != nil {
-			return fail("address", fmt.Errorf("%w: %q is no IP address", ErrParams, host))
+			return bad("%q is no IP address", host)
 		}
 		n, err := strconv.ParseUint(port, 10, 16)
 		if err != nil {
-			return fail("address", fmt.Errorf("%w: %q is no port (0 to 65535)", ErrParams, port))
+			return bad("%q is no port (0 to 65535)", port)
 		}
 		if ip.Is4() {
 			sa = &unix.SockaddrInet4{Port: int(n), Addr: ip.As4()}

@@ -70,7 +70,7 @@ func TestListenRefuses(t *testing.T) {
 		{"203.0.113.1:1", unix.EADDRNOTAVAIL},
 	} {
 		fd, _, err := ListenSocket(c.addr, 0)
-		if !errors.Is(err, c.want) || fd != -1 || !strings.Contains(err.Error(), c.addr) {
+		if !errors.Is(err, c.want) || fd != -1 || !strings.Contains(err.Error(), c.addr) || strings.Count(err.Error(), "httpsrv: ") != 1 {
 			t.Errorf("%q: %d, %v, want %v", c.addr, fd, err, c.want)
 		}
 	}

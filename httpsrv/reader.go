@@ -156,16 +156,6 @@ func (rd *reader) slices(cursor, to uint64, v *shmem.Iovs) {
 	}
 }
 
-// span returns the bytes between cursor and to, less a gap.
-func (rd *reader) span(cursor, to uint64) uint64 {
-	lap := cursor >> rd.r.shift
-	if to>>rd.r.shift == lap {
-		return to - cursor
-	}
-	g := rd.r.hdr.gap[lap%gapLaps].Load()
-	return g - cursor + to - (lap+1)<<rd.r.shift
-}
-
 // advance returns the cursor n bytes on, over a gap if one lies between.
 func (rd *reader) advance(cursor, to, n uint64) uint64 {
 	lap := cursor >> rd.r.shift
