@@ -9,6 +9,10 @@ var (
 	// ErrBudget says that a tile died more often within a minute than it may be restarted. The instance was stopped.
 	ErrBudget = errors.New("topo: restart budget is spent")
 
+	// ErrRefused says that a tile ended with Options.Refusal before it was ever ready: it cannot run as it was started,
+	// and would not the next time. The instance was stopped.
+	ErrRefused = errors.New("topo: tile refuses to run")
+
 	// ErrStart says that the system refused to start a process: no such program, no permission, no more processes.
 	ErrStart = errors.New("topo: process does not start")
 

@@ -19,7 +19,7 @@ const (
 	Stuck                 // the heartbeat is Age old
 	Recovered             // the heartbeat of a stuck tile moves again
 	Unready               // the tile did not get ready within ReadyTimeout; it is killed
-	GaveUp                // the restart budget is spent; everything is stopped
+	GaveUp                // the restart budget is spent, or the tile refused to run; everything is stopped
 	Forced                // the tile did not end by itself when told to: a signal (Cause) was sent
 	Stray                 // a process that a tile left behind was ended
 )

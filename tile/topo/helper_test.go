@@ -90,6 +90,17 @@ func childMain(part string) error {
 	case "panic":
 		l.Poll = func(int64, int) int { panic("at the disco") }
 		return l.Run()
+	case "refuse":
+		c.Fail(errors.New("no such thing"))
+		os.Exit(refusal)
+	case "late": // was ready; refuses at SIGTERM
+		term := make(chan os.Signal, 1)
+		signal.Notify(term, syscall.SIGTERM)
+		go func() {
+			<-term
+			os.Exit(refusal)
+		}()
+		return l.Run()
 	case "unready":
 		forever()
 	case "sleep":
@@ -124,6 +135,9 @@ func childMain(part string) error {
 	}
 	return fmt.Errorf("no such part: %s", part)
 }
+
+// refusal is the exit code of a tile that cannot run.
+const refusal = 9
 
 // forever is what select {} would be if the runtime did not call that a deadlock.
 func forever() {

@@ -263,6 +263,8 @@ func (s *Supervisor) died(p *proc, now int64) {
 	case p.spec.Restart == RestartNever,
 		p.spec.Restart == RestartOnFailure && p.exit.Clean() && p.fault == "":
 		p.state, p.due = StateEnded, never
+	case s.o.Refusal != 0 && p.exit == Exit{Code: s.o.Refusal} && !p.everReady && p.fault == "":
+		s.giveUp(p, fmt.Errorf("%w: %s (%v)", ErrRefused, p.spec.name(), p.exit), e.Cause)
 	default:
 		s.again(p, now)
 	}
@@ -274,13 +276,7 @@ func (s *Supervisor) again(p *proc, now int64) {
 	died := &s.pending[len(s.pending)-1]
 	p.recent = slices.DeleteFunc(p.recent, func(t int64) bool { return now-t >= int64(time.Minute) })
 	if len(p.recent) >= max(s.o.Budget, 0) {
-		s.event(p, Event{What: GaveUp, Restarts: p.restarts, Cause: died.Cause})
-		s.err = fmt.Errorf("%w: %s died (%v) after %d restarts within a minute", ErrBudget, p.spec.name(), p.exit, len(p.recent))
-		if died.Cause != "" {
-			s.err = fmt.Errorf("%w: %w", s.err, errors.New(died.Cause))
-		}
-		s.stop = true
-		p.state, p.due = StateEnded, never
+		s.giveUp(p, fmt.Errorf("%w: %s died (%v) after %d restarts within a minute", ErrBudget, p.spec.name(), p.exit, len(p.recent)), died.Cause)
 		return
 	}
 	p.recent = append(p.recent, now)
@@ -291,6 +287,16 @@ func (s *Supervisor) again(p *proc, now int64) {
 	p.deaths++
 	died.Again, died.After = true, after
 	p.state, p.due = StateWaiting, now+int64(after)
+}
+
+// giveUp stops everything because of one tile: err, with what the tile left as its cause.
+func (s *Supervisor) giveUp(p *proc, err error, cause string) {
+	s.event(p, Event{What: GaveUp, Restarts: p.restarts, Cause: cause})
+	if cause != "" {
+		err = fmt.Errorf("%w: %w", err, errors.New(cause))
+	}
+	s.err, s.stop = err, true
+	p.state, p.due = StateEnded, never
 }
 
 // backoff is 0 for the first death in a row, then lo, doubled each time, up to hi.

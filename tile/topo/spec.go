@@ -65,6 +65,10 @@ type Options struct {
 	// Budget (5) is how many restarts a tile has within any 60 s. Negative: none.
 	Budget int
 
+	// Refusal (none) is the exit code by which a tile that was never ready says that it cannot run as it was started
+	// (a file that is missing, say). It is not started again: everything is stopped with ErrRefused.
+	Refusal int
+
 	// ReadyTimeout (10 s) bounds the time from start to ready. A tile that takes longer is killed, which counts as a
 	// death. Tiles are started in order, each when those before it have been ready once.
 	ReadyTimeout time.Duration

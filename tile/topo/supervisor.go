@@ -74,7 +74,7 @@ func (s *Supervisor) AllReady() <-chan struct{} { return s.ready }
 
 // Run starts the tiles and returns when none is left: after ctx ended or Stop was called, and the tiles were taken
 // down in reverse order; or after all ended by themselves; or after one could not be kept up.
-// Errors: ErrBudget; ErrStart, if a tile cannot be started for the first time; ErrKernel; ErrRunning. Nil otherwise.
+// Errors: ErrBudget; ErrRefused; ErrStart, if a tile cannot be started for the first time; ErrKernel; ErrRunning. Nil otherwise.
 func (s *Supervisor) Run(ctx context.Context) error {
 	if err := s.open(); err != nil {
 		return err

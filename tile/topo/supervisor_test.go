@@ -228,6 +228,35 @@ func TestUnready(t *testing.T) {
 	}
 }
 
+// TestRefusal: who says that it cannot run is not started again, unless it once could.
+func TestRefusal(t *testing.T) {
+	y := newYard(t, Options{Refusal: refusal}, "tile", "refuse", "tile")
+	y.run(t.Context())
+	y.next(Started, 1)
+	if e := y.next(Died, -1); e.ID != 1 || e.Again || e.Cause != "no such thing" {
+		t.Errorf("%v", e)
+	}
+	if e := y.next(GaveUp, -1); e.ID != 1 || e.Restarts != 0 {
+		t.Errorf("%v", e)
+	}
+	if err := y.end(); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "t:1 (exit 9): no such thing") {
+		t.Error(err)
+	}
+	for _, e := range y.rest() {
+		if e.ID != 0 || e.What != Died || !e.Expected {
+			t.Errorf("%v", e)
+		}
+	}
+
+	y = newYard(t, Options{Refusal: refusal, Budget: 1}, "late")
+	y.run(t.Context())
+	unix.Kill(y.next(Ready, 0).Pid, unix.SIGTERM)
+	if e := y.next(Died, 0); !e.Again || e.Exit.Code != refusal {
+		t.Errorf("%v", e)
+	}
+	y.next(Ready, 0)
+}
+
 // TestForced: halt, SIGTERM, SIGKILL, each in its time, last tile first.
 func TestForced(t *testing.T) {
 	y := newYard(t, Options{HaltGrace: 250 * time.Millisecond, TermGrace: 250 * time.Millisecond}, "tile", "deaf", "deafer")
