@@ -212,8 +212,13 @@ func (s *swarm) giveUp() {
 
 // leave waits for what the options want after the window: the ends of stalling clients, then the
 // answers to our own closes.
-func (s *swarm) leave() error {
+func (s *swarm) leave(done <-chan struct{}) error {
 	for until := shmem.Monotonic() + int64(s.o.StallWait); s.alive[Stalling] > 0 && shmem.Monotonic() < until; {
+		select {
+		case <-done:
+			until = 0 // the turn in hand is the last
+		default:
+		}
 		if err := s.wait(1); err != nil {
 			return err
 		}

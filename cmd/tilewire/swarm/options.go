@@ -51,7 +51,7 @@ type Options struct {
 
 	ConnectTimeout time.Duration // for all upgrades together; default 60 s
 	ConnectPending int           // handshakes in flight at most; default 512
-	StallWait      time.Duration // at the end: wait so long until the server has ended all stalling clients; 0: do not
+	StallWait      time.Duration // at the end: wait so long until the server has ended all stalling clients or the context is done; 0: do not
 	CloseWait      time.Duration // at the end: send close 1000 and wait so long for the answers; 0: just close
 	Source         int           // first source address: 127.0.0.(1+Source); for several processes against one port
 	RecvBuf        int           // SO_RCVBUF in bytes; 0: the kernel's

@@ -129,7 +129,7 @@ func (s *swarm) loop(done <-chan struct{}) error {
 		select {
 		case <-done:
 			s.finish(shmem.Monotonic())
-			return s.leave()
+			return s.leave(done)
 		default:
 		}
 		if err := s.wait(s.timeout(now)); err != nil {
@@ -140,7 +140,7 @@ func (s *swarm) loop(done <-chan struct{}) error {
 		}
 	}
 	s.finish(shmem.Monotonic())
-	return s.leave()
+	return s.leave(done)
 }
 
 // wait handles the events of one epoll wait.
