@@ -166,6 +166,9 @@ may not know. Mounts that this user may not read are left out.`,
 					t.add(v.Name, v.Size, v.PageSize, v.Mode, v.Uid, v.Gid, joinersCell(v), v.Path, v.State)
 				}
 				t.write(w)
+				if slices.ContainsFunc(list, func(v infoJSON) bool { return v.State == "idle" }) {
+					fmt.Fprintln(w, "idle: made for later, or left by a crash; `tilewire shmem reap NAME` removes it")
+				}
 			})
 		},
 	}
@@ -247,6 +250,24 @@ be joined later looks the same as one that was left by a crash: --all takes it t
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "only print the names")
 	addJSON(cmd)
 	return cmd
+}
+
+// ReapHint names the regions of this user that nobody is joined to and the command that frees them, for an error that
+// says that memory is short; empty if there are none.
+func ReapHint() string {
+	infos, _ := shmem.List()
+	var size uint64
+	var names []string
+	for _, in := range infos {
+		if len(in.Joiners) == 0 && in.Err == nil && (in.Uid == os.Geteuid() || os.Geteuid() == 0) {
+			names = append(names, in.Name)
+			size += in.Size
+		}
+	}
+	if names == nil {
+		return ""
+	}
+	return fmt.Sprintf("; nobody is joined to %d MiB of it: `tilewire shmem reap %s` frees them", size>>20, strings.Join(names, " "))
 }
 
 // reap removes the named regions, or all, that nobody is joined to; with dry it only returns their names. A named one that
