@@ -158,6 +158,13 @@ if [ ${#command[@]} = 0 ]; then
 fi
 shape=(--name "$name" --ring-size-mib "$ring" ${listen[@]+"${listen[@]}"})
 echo "run   $program server new ${shape[*]}"
-"$program" server new "${shape[@]}"
-echo "run   $program run ${shape[*]} --affinity $affinity -- ${command[*]}"
-exec "$program" run "${shape[@]}" --affinity "$affinity" -- "${command[@]}"
+stopped=
+trap 'stopped=130' INT
+trap 'stopped=143' TERM
+"$program" server new "${shape[@]}" || exit
+trap '"$program" server delete --name "$name"' EXIT # until run sees to it
+trap - INT TERM
+[ -z "$stopped" ] || exit "$stopped"
+run=(run "${shape[@]}" --affinity "$affinity" --discard -- "${command[@]}")
+echo "run   $program ${run[*]}"
+exec "$program" "${run[@]}"

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -107,13 +108,16 @@ func bench(fl benchFlags) error {
 		listen: "127.0.0.1:0", size: fl.size, rate: fl.rate, credits: fifo, fill: true,
 		clients: uint32(fl.clients) + 64, ringMiB: 16, backing: fl.backing, tiles: 1, netCPU: netCPU, prodCPU: prodCPU,
 	}
-	r, err := b.start(fmt.Sprintf("bench-%d", os.Getpid()))
+	r, err := b.start(ownName("bench"))
 	if err != nil {
 		return err
 	}
 	fig, err := fl.measure(ctx, r, fifo, clientsCPU)
-	if e := r.stop(); err == nil {
-		err = e
+	if e := r.close(); e != nil {
+		err = e // why the clients had nobody any more
+	}
+	if err != nil && ctx.Err() != nil {
+		return errors.New("bench: stopped before its time: no figures")
 	}
 	if err != nil {
 		return err
@@ -154,7 +158,7 @@ func (r *benchRun) reading() (g benchReading, err error) {
 		return g, err
 	}
 	g.cpu = map[string]time.Duration{}
-	for _, s := range r.sup.Status() {
+	for _, s := range r.Status() {
 		g.cpu[s.Kind] = processCPU(s.Pid)
 	}
 	return g, nil
@@ -174,11 +178,8 @@ func processCPU(pid int) (sum time.Duration) {
 }
 
 func (fl benchFlags) measure(ctx context.Context, r *benchRun, fifo string, cpu int) (*benchFigures, error) {
-	select {
-	case <-r.sup.AllReady():
-	case err := <-r.ended:
-		r.ended <- err // stop waits for it
-		return nil, err
+	if up, err := r.ready(ctx); !up {
+		return nil, cmp.Or(err, errBench)
 	}
 	if !fl.json {
 		fmt.Fprintf(os.Stderr, "%d clients, %d bytes a message, %v ...\n", fl.clients, fl.size, fl.duration)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -83,10 +84,9 @@ func (b *benchServe) flags(cmd *cobra.Command) {
 
 // benchRun is a running server.
 type benchRun struct {
-	in    *instance.Instance
-	l     listeners
-	sup   *topo.Supervisor
-	ended chan error
+	in *instance.Instance
+	l  listeners
+	*crew
 }
 
 // start brings all tiles up.
@@ -98,7 +98,7 @@ func (b *benchServe) start(name string) (_ *benchRun, err error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
-	r := &benchRun{ended: make(chan error, 1)}
+	r := &benchRun{}
 	if r.l, err = listen(slices.Repeat([]string{b.listen}, b.tiles)); err != nil {
 		return nil, err
 	}
@@ -143,54 +143,37 @@ func (b *benchServe) start(name string) (_ *benchRun, err error) {
 		"--burst", strconv.Itoa(max(b.burst, 1)), "--fill=" + strconv.FormatBool(b.fill)}
 	ps.Restart = topo.RestartNever
 	log := logger()
-	r.sup, err = topo.New(append(specs, ps), topo.Options{
-		HaltGrace: 4 * time.Second,
-		Event: func(e topo.Event) {
-			if e.What.Bad() && !e.Expected {
-				log.LogAttrs(context.Background(), e.Level(), e.What.String(), e.Attrs()...)
-			}
-		},
-	})
-	if err != nil {
-		return nil, err
-	}
-	go func() { r.ended <- r.sup.Run(context.Background()) }()
-	return r, nil
+	r.crew, err = launch(append(specs, ps), func(_ *crew, e topo.Event) { logBad(log, e) })
+	return r, err
 }
 
-// stop ends all tiles and removes the memory.
-func (r *benchRun) stop() error {
-	r.sup.Stop()
-	err := <-r.ended
-	if e := r.close(); err == nil {
-		err = e
-	}
-	return err
-}
-
+// close ends all tiles and removes the memory.
 func (r *benchRun) close() error {
+	err := r.stop()
 	r.l.close()
-	return r.in.Remove()
+	return cmp.Or(err, r.in.Remove())
 }
 
 // serve runs the server until SIGTERM and says what it did.
 func (b *benchServe) serve() error {
 	ctx, cancel := stopOnSignal()
 	defer cancel()
-	r, err := b.start(fmt.Sprintf("benchserve-%d", os.Getpid()))
+	r, err := b.start(ownName("benchserve"))
 	if err != nil {
 		return err
 	}
-	select {
-	case <-r.sup.AllReady():
-		fmt.Println("listening", strings.Join(r.l.addrs, " "))
-	case err := <-r.ended:
-		return errors.Join(err, r.close())
+	return errors.Join(r.serveUntil(ctx), r.close())
+}
+
+func (r *benchRun) serveUntil(ctx context.Context) error {
+	if up, _ := r.ready(ctx); !up {
+		return nil // close tells why
 	}
+	fmt.Println("listening", strings.Join(r.l.addrs, " "))
 	select {
 	case <-ctx.Done():
-	case err := <-r.ended:
-		return errors.Join(err, r.close())
+	case <-r.gone:
+		return nil
 	}
 	s, err := r.read()
 	if err != nil {
@@ -201,7 +184,7 @@ func (b *benchServe) serve() error {
 		return err
 	}
 	fmt.Printf("stats %s\n", js)
-	return r.stop()
+	return nil
 }
 
 // benchStats is what the tiles counted. "steady" is from the first delivery on.

@@ -1,13 +1,17 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,14 +49,18 @@ func demoCmd() *cobra.Command {
 	return cmd
 }
 
-// swarmCmd is the clients' process: it prints its report as JSON.
+// swarmCmd is the clients' process: it prints its report as JSON, at the end of its input at the latest.
 func swarmCmd() *cobra.Command {
 	var o swarm.Options
 	cmd := &cobra.Command{Use: "clients", Hidden: true, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
-		ctx, cancel := stopOnSignal()
+		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			cancel()
+		}()
 		r, err := swarm.Run(ctx, o)
-		if err != nil {
+		if err != nil && (r == nil || ctx.Err() == nil) {
 			return err
 		}
 		return json.NewEncoder(os.Stdout).Encode(r)
@@ -71,6 +79,8 @@ func swarmCmd() *cobra.Command {
 type demoSummary struct {
 	Clients    int               `json:"clients"`
 	Stalled    int               `json:"stalled"`
+	Seconds    float64           `json:"seconds"`
+	Stopped    bool              `json:"stopped"`          // by a signal, before its time
 	Evicted    uint64            `json:"evicted_too_slow"` // by the tile's counter
 	Others     uint64            `json:"others_disturbed"` // healthy clients that ended or missed a byte
 	Published  uint64            `json:"published"`
@@ -84,8 +94,8 @@ type demoSummary struct {
 }
 
 func demo(fl demoFlags) error {
-	if fl.clients < 1 || fl.stall < 0 || fl.stall > fl.clients || fl.rate < 1 || fl.size < swarm.PrefixSz {
-		return usageError{fmt.Errorf("demo: clients 1 or more, stall 0 to clients, rate 1 or more, size %d or more", swarm.PrefixSz)}
+	if fl.clients < 1 || fl.stall < 0 || fl.stall > fl.clients || fl.rate < 1 || fl.size < swarm.PrefixSz || fl.duration <= 0 {
+		return usageError{fmt.Errorf("demo: clients 1 or more, stall 0 to clients, rate 1 or more, size %d or more, duration above 0", swarm.PrefixSz)}
 	}
 	ctx, cancel := stopOnSignal()
 	defer cancel()
@@ -98,7 +108,7 @@ func demo(fl demoFlags) error {
 	// The ring is small, so that who stops reading falls behind it within the demo.
 	p := defaultParams(1<<20, uint32(fl.clients)+64, 1)
 	in, err := instance.Create(instance.Info{
-		Name: fmt.Sprintf("demo-%d", os.Getpid()), Listen: l.addrs, Pid: os.Getpid(), Started: time.Now().UnixNano(),
+		Name: ownName("demo"), Listen: l.addrs, Pid: os.Getpid(), Started: time.Now().UnixNano(),
 	}, p, []instance.Tile{net, ticker}, shmem.Options{})
 	if err != nil {
 		return err
@@ -114,66 +124,56 @@ func demo(fl demoFlags) error {
 		return err
 	}
 	log := logger()
-	sup, err := topo.New([]topo.Spec{ns, ts}, topo.Options{HaltGrace: 4 * time.Second, Event: func(e topo.Event) {
-		if e.What.Bad() && !ended(e) {
-			logEvent(log, e)
-		}
-	}})
+	c, err := launch([]topo.Spec{ns, ts}, func(_ *crew, e topo.Event) { logBad(log, e) })
 	if err != nil {
 		return err
 	}
-	work, stop := context.WithCancel(ctx)
-	defer stop()
-	over := make(chan error, 1)
-	go func() {
-		err := sup.Run(context.WithoutCancel(ctx))
-		stop()
-		over <- err
-	}()
-	select {
-	case <-sup.AllReady():
-	case err := <-over:
+	if up, err := c.ready(ctx); !up {
 		return err
 	}
 	if !fl.json {
-		fmt.Fprint(os.Stderr, addresses(in), topo.Table(sup.Status()))
-		fmt.Fprintf(os.Stderr, "%d clients connect, %d of them will stop reading; %d messages/s of %d bytes for %v\n",
-			fl.clients, fl.stall, fl.rate, fl.size, fl.duration)
+		fmt.Fprint(os.Stderr, addresses(in), topo.Table(c.Status()))
 	}
-	report, err := clients(work, fl, l.addrs[0])
+	served, cancelServed := c.within(ctx)
+	defer cancelServed()
+	report, err := clients(served, c, fl, l.addrs[0])
 	if err != nil {
-		sup.Stop()
-		if e := <-over; e != nil {
-			return e // why there were no clients any more
-		}
-		if ctx.Err() != nil {
-			return nil // told to end: no summary, and no failure
-		}
-		return err
+		return cmp.Or(c.stop(), err) // the first says why there were no clients any more
 	}
 	sum, err := summarise(in, fl, report)
-	sup.Stop()
-	if e := <-over; err == nil {
-		err = e
-	}
-	if err != nil {
+	if err = cmp.Or(c.stop(), err); err != nil {
 		return err
 	}
+	sum.Stopped = ctx.Err() != nil
 	return sum.print(fl)
 }
 
-// clients runs the swarm in a process of its own.
-func clients(ctx context.Context, fl demoFlags, addr string) (*swarm.Report, error) {
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", "demo", "clients", "--addr", addr,
+// clients runs the swarm in a process of its own, which sums up what it has when ctx ends.
+func clients(ctx context.Context, c *crew, fl demoFlags, addr string) (*swarm.Report, error) {
+	cmd := exec.Command("/proc/self/exe", "demo", "clients", "--addr", addr,
 		"--clients", strconv.Itoa(fl.clients), "--stall", strconv.Itoa(fl.stall), "--size", strconv.Itoa(fl.size),
 		"--duration", fl.duration.String(), "--stall-wait", "60s")
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's signals are for this process to judge
+	in, err := cmd.StdinPipe()
 	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("the clients' process: %w", err)
+	}
+	c.spared.Store(int64(cmd.Process.Pid))
+	if !fl.json {
+		fmt.Fprintf(os.Stderr, "%d clients connect, %d of them will stop reading; %d messages/s of %d bytes for %v\n",
+			fl.clients, fl.stall, fl.rate, fl.size, fl.duration)
+	}
+	defer context.AfterFunc(ctx, func() { in.Close() })()
+	if err := cmd.Wait(); err != nil {
 		return nil, fmt.Errorf("the clients' process: %w", err)
 	}
 	r := new(swarm.Report)
-	return r, json.Unmarshal(out, r)
+	return r, json.Unmarshal(out.Bytes(), r)
 }
 
 func summarise(in *instance.Instance, fl demoFlags, r *swarm.Report) (*demoSummary, error) {
@@ -182,7 +182,7 @@ func summarise(in *instance.Instance, fl demoFlags, r *swarm.Report) (*demoSumma
 		return nil, err
 	}
 	s := &demoSummary{
-		Clients: fl.clients, Stalled: fl.stall, Published: uint64(in.Server.Ring(0).Head), Waits: in.Server.Ring(0).Waits,
+		Clients: fl.clients, Stalled: fl.stall, Seconds: r.WindowSeconds, Published: uint64(in.Server.Ring(0).Head), Waits: in.Server.Ring(0).Waits,
 		Deliveries: r.DeliveriesPerSec, Latency: r.Latency, Memory: memoryText(in.Region), Closed: map[string]uint64{},
 		Faults: r.Faults, Ends: r.EndGroups,
 	}
@@ -207,6 +207,9 @@ func (s *demoSummary) print(fl demoFlags) error {
 		}
 	} else {
 		ms := func(ns uint64) string { return fmt.Sprintf("%.2f ms", float64(ns)/1e6) }
+		if s.Stopped {
+			fmt.Printf("stopped      after %.1f s of %v\n", s.Seconds, fl.duration)
+		}
 		fmt.Printf("deliveries   %.0f per second to %d clients, every byte verified\n", s.Deliveries, s.Clients-s.Stalled)
 		fmt.Printf("latency      p50 %s, p99 %s, max %s from publish to receive\n", ms(s.Latency.P50), ms(s.Latency.P99), ms(s.Latency.Max))
 		fmt.Printf("evicted      %d of the %d that stopped reading: %v\n", s.Evicted, s.Stalled, httpsrv.CloseWsClientTooSlow)
@@ -224,7 +227,7 @@ func (s *demoSummary) print(fl demoFlags) error {
 		fmt.Printf("producer     %d messages published, waited %d times for a send\n", s.Published, s.Waits)
 		fmt.Printf("memory       %s\n", s.Memory)
 	}
-	if s.Evicted != uint64(s.Stalled) || s.Others != 0 {
+	if s.Evicted != uint64(s.Stalled) && !s.Stopped || s.Others != 0 {
 		return errDemo
 	}
 	return nil

@@ -29,6 +29,10 @@ const (
 	exitHost     = 3 // host not configured: pages, limits, capabilities
 	exitBudget   = 4 // a tile died and its restart budget is spent
 	exitInstance = 5 // no instance, or one of another layout
+
+	// exitRefused is a tile's word to its supervisor that it cannot run as it was started; a shell's for a command
+	// that it cannot execute.
+	exitRefused = 126
 )
 
 // usageError is bad usage found after the flags were parsed.
@@ -58,6 +62,9 @@ func run(args []string) int {
 	}
 	code := exitCode(err)
 	line := strings.ReplaceAll(err.Error(), "\n", "; ") // errors.Join's
+	if errors.Is(err, shmem.ErrNoMemory) || errors.Is(err, shmem.ErrNoPages) {
+		line += ctl.ReapHint()
+	}
 	if code == exitUsage {
 		line += fmt.Sprintf(" (`%s --help` explains)", cmd.CommandPath())
 	}
@@ -69,10 +76,12 @@ func exitCode(err error) int {
 	var usage usageError
 	switch {
 	case errors.As(err, &usage), errors.Is(err, feed.ErrFraming), errors.Is(err, httpsrv.ErrParams), errors.Is(err, shmem.ErrBadName),
-		errors.Is(err, shmem.ErrBadSize), cobraUsage(err):
+		errors.Is(err, shmem.ErrBadSize), errors.Is(err, topo.ErrRefused), cobraUsage(err):
 		return exitUsage
 	case errors.Is(err, shmem.ErrNoMemory), errors.Is(err, shmem.ErrNoPages), errors.Is(err, shmem.ErrMlock):
 		return exitHost
+	case errors.Is(err, errCommand):
+		return exitRefused
 	case errors.Is(err, topo.ErrBudget):
 		return exitBudget
 	case errors.Is(err, instance.ErrNone), errors.Is(err, instance.ErrMany), errors.Is(err, instance.ErrForeign):

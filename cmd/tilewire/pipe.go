@@ -89,6 +89,8 @@ func pipeJoin(ctx context.Context, fl pipeFlags, fr feed.Framing) error {
 	defer in.Leave()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	served := servedTeller(in)
+	served()
 	go func() {
 		look := time.NewTicker(500 * time.Millisecond)
 		defer look.Stop()
@@ -99,7 +101,9 @@ func pipeJoin(ctx context.Context, fl pipeFlags, fr feed.Framing) error {
 			case <-look.C:
 				if in.Ended() {
 					cancel(fmt.Errorf("instance %q has ended", in.Info.Name))
+					return
 				}
+				served()
 			}
 		}
 	}()
@@ -108,6 +112,24 @@ func pipeJoin(ctx context.Context, fl pipeFlags, fr feed.Framing) error {
 		err = errors.Join(err, cause)
 	}
 	return err
+}
+
+// servedTeller returns what tells once that nobody serves the instance, and once that somebody does then. Publishing
+// goes on: it is the supervisor that counts, for a tile that died is being restarted.
+func servedTeller(in *instance.Instance) func() {
+	told, over := false, false
+	return func() {
+		switch up := in.Owned(); {
+		case over || up != told:
+		case up:
+			over = true
+			fmt.Fprintf(os.Stderr, "  instance %q is served now\n", in.Info.Name)
+		default:
+			told = true
+			fmt.Fprintf(os.Stderr, "  nobody serves instance %q at the moment: of what is published, clients will get the --history at most; "+
+				"mend: `tilewire run --name %s`\n", in.Info.Name, in.Info.Name)
+		}
+	}
 }
 
 // pipeServe starts an instance whose producer is this process.
@@ -127,49 +149,38 @@ func pipeServe(ctx context.Context, fl pipeFlags, fr feed.Framing) error {
 		return err
 	}
 	log := logger()
-	var sup *topo.Supervisor
 	var inputEnded atomic.Bool
-	sup, err = topo.New([]topo.Spec{spec}, topo.Options{HaltGrace: 4 * time.Second, Event: func(e topo.Event) {
-		if e.What.Bad() && !ended(e) {
-			logEvent(log, e)
-		}
+	c, err := launch([]topo.Spec{spec}, func(c *crew, e topo.Event) {
+		logBad(log, e)
 		if e.What == topo.Died && inputEnded.Load() {
-			sup.Stop() // what it was to tell its clients died with it
+			c.Stop() // what it was to tell its clients died with it
 		}
-	}})
+	})
 	if err != nil {
 		return err
 	}
-	pumpCtx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	over := make(chan error, 1)
-	go func() {
-		err := sup.Run(context.WithoutCancel(ctx))
-		cancel() // nobody serves any more
-		over <- err
-	}()
-	select {
-	case <-sup.AllReady():
-	case <-ctx.Done():
-		sup.Stop()
-		return <-over
-	case err := <-over:
+	if up, err := c.ready(ctx); !up {
 		return err
 	}
 	fmt.Fprint(os.Stderr, addresses(in))
-	pumpErr := pump(pumpCtx, in, fr, fl.tee)
-	defer context.AfterFunc(ctx, sup.Stop)() // also while the clients get what they have yet to get
+	served, cancel := c.within(ctx)
+	defer cancel()
+	pumpErr := pump(served, in, fr, fl.tee)
+	defer context.AfterFunc(ctx, c.Stop)() // also while the clients get what they have yet to get
 	inputEnded.Store(true)
 	if ctx.Err() != nil || raise(in, 0, sigEndOfInput) != nil {
-		sup.Stop()
+		c.Stop()
 	}
-	return errors.Join(pumpErr, <-over)
+	return errors.Join(pumpErr, c.wait())
 }
 
 // createPipe makes the instance: 48 MiB, which fits a container's 64 MiB of
 // shared memory, for 4,096 streaming connections.
 func createPipe(fl pipeFlags, l listeners, tiles []instance.Tile) (*instance.Instance, error) {
 	p := defaultParams(32<<20, 4096, 1)
+	if err := checkHistory(fl.history, p); err != nil {
+		return nil, err
+	}
 	name := fl.name
 	if name == "" {
 		name = "pipe"
@@ -177,7 +188,7 @@ func createPipe(fl pipeFlags, l listeners, tiles []instance.Tile) (*instance.Ins
 	info := instance.Info{Name: name, Listen: l.addrs, History: fl.history, Pid: os.Getpid(), Started: time.Now().UnixNano()}
 	in, err := instance.Create(info, p, tiles, shmem.Options{})
 	if errors.Is(err, instance.ErrTaken) && fl.name == "" {
-		info.Name = fmt.Sprintf("pipe-%d", os.Getpid())
+		info.Name = ownName("pipe")
 		return instance.Create(info, p, tiles, shmem.Options{})
 	}
 	return in, err

@@ -1,10 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,6 +18,7 @@ import (
 func runCmd() *cobra.Command {
 	var s shape
 	var affinity, framing string
+	var discard bool
 	cmd := &cobra.Command{
 		Use:   "run [-- COMMAND [ARG...]]",
 		Short: "Run an instance: a network tile, and a producer that publishes COMMAND's output",
@@ -25,21 +26,44 @@ func runCmd() *cobra.Command {
 watched and restarted. With a COMMAND, a producer tile runs it and publishes each
 line of its output; without one, join a producer with: tilewire pipe --join NAME.
 The memory that "tilewire server new" made under this name is used, with what it
-was made for, or made here; it is removed at the end.`,
+was made for, or made here; it is removed at the end. If the run is refused (a bad
+flag, a busy port), what was made before stays, unless --discard is given.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s.changed = cmd.Flags().Changed
-			return runInstance(s, affinity, framing, args)
+			return runInstance(s, affinity, framing, discard, args)
 		},
 	}
 	s.flags(cmd)
 	cmd.Flags().StringVar(&affinity, "affinity", "auto", "CPUs of the network tiles: auto, or a list such as 2 or f1 (floating)")
 	cmd.Flags().StringVar(&framing, "frame", "line", "where a message of COMMAND's output ends: line, nul, len32")
+	cmd.Flags().BoolVar(&discard, "discard", false, "memory made before under this name is removed also if the run is refused")
 	return cmd
 }
 
-func runInstance(s shape, affinity, framing string, command []string) error {
+func runInstance(s shape, affinity, framing string, discard bool, command []string) error {
 	ctx, cancel := stopOnSignal()
 	defer cancel()
+	in, err := s.join()
+	if err != nil {
+		return err
+	}
+	remove := discard
+	defer func() {
+		switch {
+		case in == nil:
+		case !remove:
+			_ = in.Leave()
+		default:
+			if err := in.Remove(); err != nil {
+				logger().Warn("memory left", "instance", s.name, "error", err.Error())
+			}
+		}
+	}()
+	if in != nil {
+		if err := s.adopt(in); err != nil {
+			return err
+		}
+	}
 	cpus, err := tile.PickCPUs(affinity, 1, tile.AllowedCPUs())
 	if err != nil {
 		return usageError{err}
@@ -47,12 +71,10 @@ func runInstance(s shape, affinity, framing string, command []string) error {
 	if _, err := feed.ParseFraming(framing); err != nil {
 		return err
 	}
-	in, err := s.join()
-	if err != nil {
-		return err
-	}
-	if in != nil {
-		defer in.Leave()
+	if len(command) > 0 {
+		if err := checkCommand(command); err != nil {
+			return err
+		}
 	}
 	l, err := listen(s.listen)
 	if err != nil {
@@ -64,11 +86,7 @@ func runInstance(s shape, affinity, framing string, command []string) error {
 			return err
 		}
 	}
-	defer func() {
-		if err := in.Remove(); err != nil {
-			logger().Warn("memory left", "instance", s.name, "error", err.Error())
-		}
-	}()
+	remove = true
 	in.Info.Listen, in.Info.History = l.addrs, s.history
 	net, err := netSpec(in, 0, cpus[0], l)
 	if err != nil {
@@ -83,30 +101,21 @@ func runInstance(s shape, affinity, framing string, command []string) error {
 		specs = append(specs, src)
 	}
 	log := logger()
-	sup, err := topo.New(specs, topo.Options{HaltGrace: 4 * time.Second, Event: func(e topo.Event) {
-		logEvent(log, e)
-	}})
+	c, err := launch(specs, func(_ *crew, e topo.Event) { logEvent(log, e) })
 	if err != nil {
 		return err
 	}
-	shown := make(chan struct{})
-	go func() {
-		defer close(shown)
-		select {
-		case <-sup.AllReady():
-			fmt.Fprint(os.Stderr, addresses(in), topo.Table(sup.Status()))
-		case <-ctx.Done():
-		}
-	}()
-	err = sup.Run(ctx)
-	cancel()
-	<-shown
-	return err
+	if up, err := c.ready(ctx); !up {
+		return err
+	}
+	fmt.Fprint(os.Stderr, addresses(in), topo.Table(c.Status()))
+	defer context.AfterFunc(ctx, c.Stop)()
+	return c.wait()
 }
 
 // join joins the memory that was made under this name to be run, or that producers
-// of a run that crashed are still joined to, as its supervisor. What the flags do
-// not say is taken from it. nil: there is none; Create removes what a crash left.
+// of a run that crashed are still joined to, as its supervisor. nil: there is none;
+// Create removes what a crash left.
 func (s *shape) join() (*instance.Instance, error) {
 	in, err := instance.Join(s.name, shmem.ReadWrite)
 	if errors.Is(err, instance.ErrNone) {
@@ -121,17 +130,14 @@ func (s *shape) join() (*instance.Instance, error) {
 	if js, err := shmem.Joiners(s.name); err == nil && len(js) == 1 && !in.Info.Keep {
 		return nil, in.Leave()
 	}
-	if err = in.Own(); err == nil {
-		err = s.adopt(in)
-	}
-	if err != nil {
+	if err = in.Own(); err != nil {
 		_ = in.Leave()
 		return nil, err
 	}
 	return in, nil
 }
 
-// adopt takes over what the memory was made for, and refuses flags that contradict it.
+// adopt takes over what the memory was made for where the flags say nothing, and refuses flags that contradict it.
 func (s *shape) adopt(in *instance.Instance) error {
 	p := in.Server.Params()
 	for _, lim := range []struct {
@@ -152,5 +158,5 @@ func (s *shape) adopt(in *instance.Instance) error {
 	if !s.changed("history") {
 		s.history = in.Info.History
 	}
-	return nil
+	return checkHistory(s.history, p)
 }

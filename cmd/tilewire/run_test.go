@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/coder/websocket"
@@ -92,6 +95,21 @@ func TestRunBudgetSpent(t *testing.T) {
 	p.says(`tilewire: topo: restart budget is spent: source:0 .*exit status 7`)
 }
 
+// A file that may be executed but is no program is found only when it is: that is no death to start it again after.
+func TestRunNoProgram(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "noprogram")
+	if err := os.WriteFile(file, []byte("\x7fELF, but nothing more"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, "run", "--name", "noprogram", "--listen", "127.0.0.1:0", "--ring-size-mib", "4", "--", file)
+	p.exit(2)
+	p.says(`\ntilewire: topo: tile refuses to run: source:0 .*command cannot be started: .*exec format error.*\n$`)
+	if strings.Contains(p.err.String(), `"restarted"`) {
+		t.Errorf("it was started again:\n%s", p.err.String())
+	}
+}
+
 // A command that ends in order leaves the instance up.
 func TestRunCommandEnds(t *testing.T) {
 	t.Parallel()
@@ -163,6 +181,64 @@ func TestRunTakesOver(t *testing.T) {
 	p.exit(0)
 }
 
+// A producer is told when nobody serves what it publishes into, and when somebody does.
+func TestPipeJoinUnserved(t *testing.T) {
+	t.Parallel()
+	start(t, "server", "new", "--name", "unserved", "--listen", "127.0.0.1:0", "--ring-size-mib", "4", "--max-connections", "64", "--history", "9").exit(0)
+	prod := start(t, "pipe", "--join", "unserved")
+	prod.says(`nobody serves instance "unserved".*` + "`tilewire run --name unserved`\n")
+	prod.write("a\n")
+	p := start(t, "run", "--name", "unserved")
+	p.serving()
+	prod.says(`instance "unserved" is served now\n`)
+	c := p.dial()
+	prod.write("b\n")
+	c.gets("a", "b")
+	prod.in.Close()
+	prod.exit(0)
+	if n := strings.Count(prod.err.String(), "\n"); n != 2 {
+		t.Errorf("%d lines, want 2:\n%s", n, prod.err.String())
+	}
+	prod = start(t, "pipe", "--join", "unserved")
+	prod.in.Close()
+	prod.exit(0)
+	if s := prod.err.String(); s != "" {
+		t.Errorf("of an instance that is served: %s", s)
+	}
+	p.signal(unix.SIGTERM)
+	p.exit(0)
+}
+
+// What a killed demo leaves is removed by the next, though that has another name.
+func TestDemoKilled(t *testing.T) {
+	args := []string{"demo", "--clients", "5", "--stall", "0", "--duration", "100ms"}
+	p := start(t, append(args, "--duration", "1m")...)
+	p.says("will stop reading")
+	name := strings.Fields(p.says(`instance +demo-\d+`))[1]
+	for _, pid := range children(t, p.cmd.Process.Pid) {
+		defer gone(t, pid)()
+	}
+	p.signal(unix.SIGKILL)
+	p.exit(128 + 9)
+	left := func() (found []string) {
+		for _, pattern := range []string{shmDir + "/*" + name, filepath.Join(runDir, name)} {
+			f, _ := filepath.Glob(pattern)
+			found = append(found, f...)
+		}
+		return found
+	}
+	if len(left()) != 2 {
+		t.Fatalf("a killed demo left %v", left())
+	}
+	for _, pid := range children(t, p.cmd.Process.Pid) {
+		t.Errorf("pid %d", pid)
+	}
+	start(t, args...).exit(0)
+	if l := left(); len(l) > 0 {
+		t.Errorf("left: %v", l)
+	}
+}
+
 // Memory that was made beforehand: what it was made for holds, unless a flag says otherwise; what can't be had is refused.
 func TestRunOnMadeMemory(t *testing.T) {
 	t.Parallel()
@@ -198,11 +274,15 @@ func TestDemo(t *testing.T) {
 
 func TestDemoInterrupted(t *testing.T) {
 	t.Parallel()
-	p := start(t, "demo", "--clients", "20", "--stall", "1")
+	p := startAs(t, func(c *exec.Cmd) { c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }, "demo", "--clients", "20", "--stall", "1", "--duration", "1m")
 	p.says("will stop reading")
-	p.signal(unix.SIGTERM)
+	if err := unix.Kill(-p.cmd.Process.Pid, unix.SIGINT); err != nil { // as a terminal does
+		t.Fatal(err)
+	}
 	p.exit(0)
-	_, _ = io.Copy(io.Discard, strings.NewReader(p.out.String()))
+	if ok, _ := regexp.MatchString(`(?s)^stopped      after \d.*\ndeliveries .*\nthe others   0 disturbed\nproducer `, p.out.String()); !ok {
+		t.Errorf("no summary:\n%s", p.out.String())
+	}
 }
 
 // Input that comes faster than the ring is large is held back, whether a pipe

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tilewire/tilewire/cmd/tilewire/instance"
+	"github.com/tilewire/tilewire/httpsrv"
 	"github.com/tilewire/tilewire/shmem"
 )
 
@@ -45,7 +46,29 @@ func (s *shape) create(listen []string, keep bool) (*instance.Instance, error) {
 	}
 	info := instance.Info{Name: s.name, Listen: listen, History: s.history, Keep: keep, Pid: os.Getpid(), Started: time.Now().UnixNano()}
 	tiles := []instance.Tile{{Kind: kindNet}, {Kind: kindSource}}
-	return instance.Create(info, defaultParams(s.ringMiB<<20, s.clients, 1), tiles, o)
+	p := defaultParams(s.ringMiB<<20, s.clients, 1)
+	if err := checkHistory(s.history, p); err != nil {
+		return nil, err
+	}
+	return instance.Create(info, p, tiles, o)
+}
+
+// checkHistory refuses a history that the ring could never hold.
+func checkHistory(n uint32, p httpsrv.Params) error {
+	if uint64(n) > uint64(p.RingDepth) {
+		return usageError{fmt.Errorf("--history %d: the ring holds %d messages at most (fewer once they are more than its %d MiB)",
+			n, p.RingDepth, p.OutgoingBufferSz>>20)}
+	}
+	return nil
+}
+
+// ownName names an instance after this process. Those that crashes left of earlier ones are removed: nobody else
+// would, for no later start takes their names.
+func ownName(verb string) string {
+	if err := instance.Sweep(verb); err != nil {
+		logger().Warn("memory left", "instances", verb+"-PID", "error", err.Error())
+	}
+	return fmt.Sprintf("%s-%d", verb, os.Getpid())
 }
 
 func serverCmd() *cobra.Command {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"runtime"
@@ -89,6 +90,17 @@ func sourceTile(a tileArgs, framing string, args []string) (err error) {
 	return err
 }
 
+// errCommand: the command is no program that can be started.
+var errCommand = errors.New("command cannot be started")
+
+// checkCommand looks for the command before anything is made for it.
+func checkCommand(args []string) error {
+	if _, err := exec.LookPath(args[0]); err != nil {
+		return usageError{fmt.Errorf("%q cannot be started: %w; name a program on PATH, or the path of one", args[0], errors.Unwrap(err))}
+	}
+	return nil
+}
+
 // startCommand starts the command in a process group of its own: SIGTERM and
 // SIGKILL go to all that it started. It dies with this process.
 func startCommand(ctx context.Context, args []string) (*exec.Cmd, io.Reader, error) {
@@ -103,6 +115,11 @@ func startCommand(ctx context.Context, args []string) (*exec.Cmd, io.Reader, err
 		return nil, nil, fmt.Errorf("source: %w", err)
 	}
 	if err := cmd.Start(); err != nil {
+		for _, e := range []error{exec.ErrNotFound, fs.ErrNotExist, fs.ErrPermission, unix.ENOEXEC} {
+			if errors.Is(err, e) { // what is weather, such as EAGAIN, is tried again
+				return nil, nil, fmt.Errorf("%w: %w", errCommand, err)
+			}
+		}
 		return nil, nil, fmt.Errorf("source: %w", err)
 	}
 	return cmd, out, nil

@@ -8,6 +8,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -39,6 +41,77 @@ func logEvent(log *slog.Logger, e topo.Event) {
 
 // ended reports whether e is the end of a tile that was told to end, or had nothing left to do.
 func ended(e topo.Event) bool { return e.What == topo.Died && (e.Expected || e.Exit.Clean()) }
+
+// logBad writes what nobody asked for, for verbs whose output is something else.
+func logBad(log *slog.Logger, e topo.Event) {
+	if e.What.Bad() && !ended(e) {
+		logEvent(log, e)
+	}
+}
+
+// crew is the tiles of an instance, under a supervisor of this process.
+type crew struct {
+	*topo.Supervisor
+	gone chan struct{} // closed when no tile is left
+	err  error         // of the supervisor, once gone is closed
+
+	spared atomic.Int64 // pid of a process in a group of its own that is no stray of a tile
+}
+
+// launch starts the tiles; event gets what happens to them.
+func launch(specs []topo.Spec, event func(*crew, topo.Event)) (*crew, error) {
+	c := &crew{gone: make(chan struct{})}
+	var err error
+	c.Supervisor, err = topo.New(specs, topo.Options{
+		HaltGrace: 4 * time.Second, Refusal: exitRefused, Event: func(e topo.Event) { event(c, e) },
+		Spare: func(pid int) bool { return int64(pid) == c.spared.Load() },
+	})
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		defer close(c.gone)
+		c.err = c.Run(context.Background())
+	}()
+	return c, nil
+}
+
+// ready waits until all tiles are ready. False: they will not be, and are gone, because ctx ended or of err.
+func (c *crew) ready(ctx context.Context) (up bool, err error) {
+	select {
+	case <-c.AllReady():
+		return true, nil
+	case <-ctx.Done():
+		return false, c.stop()
+	case <-c.gone:
+		return false, c.err
+	}
+}
+
+// within returns a context that ends with ctx, and when no tile is left.
+func (c *crew) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-c.gone:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+// wait waits until no tile is left.
+func (c *crew) wait() error {
+	<-c.gone
+	return c.err
+}
+
+// stop takes the tiles down in order.
+func (c *crew) stop() error {
+	c.Stop()
+	return c.wait()
+}
 
 // netSpec is how a network tile is started.
 func netSpec(in *instance.Instance, id, cpu int, l listeners) (topo.Spec, error) {

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 
 	"github.com/tilewire/tilewire/shmem"
 )
@@ -90,6 +92,30 @@ func Delete(name string, force bool) error {
 	}
 	if err == nil && dir != "" {
 		removeRunDir(dir)
+	}
+	return err
+}
+
+// Sweep removes what crashes left of instances called BASE-PID: those that nobody is joined to, and that were not made
+// to be run later.
+func Sweep(base string) error {
+	all, err := shmem.List()
+	for _, i := range all {
+		pid, ok := strings.CutPrefix(i.Name, base+"-")
+		if _, e := strconv.ParseUint(pid, 10, 32); !ok || e != nil || i.Err != nil || len(i.Joiners) > 0 || i.Uid != os.Geteuid() {
+			continue
+		}
+		in, e := Join(i.Name, shmem.ReadOnly)
+		if e != nil {
+			continue
+		}
+		keep := in.Info.Keep
+		if e = in.Leave(); e == nil && !keep {
+			e = Delete(i.Name, false)
+		}
+		if e != nil && !errors.Is(e, shmem.ErrJoined) && !errors.Is(e, ErrNone) { // another start was quicker
+			err = errors.Join(err, e)
+		}
 	}
 	return err
 }
