@@ -53,7 +53,7 @@ func pipeCmd() *cobra.Command {
 	f.StringArrayVar(&fl.listen, "listen", []string{"127.0.0.1:8080"}, "`ADDR:PORT`, [ADDR]:PORT or unix:PATH to serve; repeatable")
 	f.StringVar(&fl.frame, "frame", "line", "where a message ends: line, nul, or len32 (4 bytes of length before it, big endian)")
 	f.BoolVar(&fl.tee, "tee", false, "copy the input to standard output")
-	f.Uint32Var(&fl.history, "history", 0, "late joiners get the last `N` messages")
+	f.Uint32Var(&fl.history, "history", 0, "late joiners get the last `N` messages, 64512 at most")
 	f.StringVar(&fl.name, "name", "", "name of the instance; default pipe, or pipe-PID if that is taken")
 	f.StringVar(&fl.join, "join", "", "publish into the running instance `NAME` instead of starting one")
 	f.StringVar(&fl.topic, "topic", "default", "topic to publish to")

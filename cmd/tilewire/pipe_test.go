@@ -109,6 +109,24 @@ func TestPipeHistory(t *testing.T) {
 	p.exit(0)
 }
 
+// The longest history that is accepted is there when the ring has just reclaimed as much ahead as it does.
+func TestPipeLongestHistory(t *testing.T) {
+	t.Parallel()
+	const n, longest = 65536 + 1, 64512
+	p := serve(t, "--history", strconv.Itoa(longest))
+	first := p.dial()
+	p.write(lines(0, n))
+	for i := range n {
+		first.gets("line " + strconv.Itoa(i))
+	}
+	late := p.dial()
+	late.gets("line " + strconv.Itoa(n-longest))
+	p.in.Close()
+	first.closes(websocket.StatusGoingAway, "end of input")
+	_ = late.CloseNow()
+	p.exit(0)
+}
+
 func TestPipeFraming(t *testing.T) {
 	t.Parallel()
 	head := func(n int) string { return string(binary.BigEndian.AppendUint32(nil, uint32(n))) }

@@ -29,7 +29,7 @@ func (s *shape) flags(cmd *cobra.Command) {
 	f.StringVar(&s.name, "name", "main", "name of the instance")
 	f.Uint64Var(&s.ringMiB, "ring-size-mib", 64, "bytes of the ring that producers stage into, in MiB; a power of two")
 	f.Uint32Var(&s.clients, "max-connections", 16384, "streaming clients")
-	f.Uint32Var(&s.history, "history", 0, "late joiners get the last `N` messages")
+	f.Uint32Var(&s.history, "history", 0, "late joiners get the last `N` messages, 64512 at most")
 	f.StringArrayVar(&s.listen, "listen", []string{"127.0.0.1:8080"}, "`ADDR:PORT` to serve; repeatable")
 	f.StringVar(&s.backing, "backing", "auto", "memory: auto, hugetlbfs or shm")
 }
@@ -53,11 +53,11 @@ func (s *shape) create(listen []string, keep bool) (*instance.Instance, error) {
 	return instance.Create(info, p, tiles, o)
 }
 
-// checkHistory refuses a history that the ring could never hold.
+// checkHistory refuses a history that the ring does not hold: its producer reclaims a 64th of the descriptors ahead.
 func checkHistory(n uint32, p httpsrv.Params) error {
-	if uint64(n) > uint64(p.RingDepth) {
-		return usageError{fmt.Errorf("--history %d: the ring holds %d messages at most (fewer once they are more than its %d MiB)",
-			n, p.RingDepth, p.OutgoingBufferSz>>20)}
+	if most := p.RingDepth - p.RingDepth/64; uint64(n) > most {
+		return usageError{fmt.Errorf("--history %d: the ring keeps the last %d messages at most (fewer if they are more than its %d MiB)",
+			n, most, p.OutgoingBufferSz>>20)}
 	}
 	return nil
 }

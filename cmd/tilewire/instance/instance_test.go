@@ -190,6 +190,42 @@ func TestStale(t *testing.T) {
 	}
 }
 
+// Sweep takes what crashes left under names with a pid, and nothing else.
+func TestSweep(t *testing.T) {
+	shm, run := dirs(t)
+	for _, name := range []string{"demo-1", "demo", "demo-x", "demo-", "demo-1-1", "bench-1"} {
+		if err := create(t, name).Leave(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept, err := Create(Info{Name: "demo-2", Keep: true}, params(), tiles, shmem.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := kept.Leave(); err != nil {
+		t.Fatal(err)
+	}
+	lives := create(t, "demo-3")
+	if err := os.WriteFile(filepath.Join(shm, "tilewire.demo-4"), []byte("no region"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Sweep("demo"); err != nil {
+		t.Error(err)
+	}
+	left, _ := filepath.Glob(filepath.Join(shm, "tilewire.*"))
+	if len(left) != 8 {
+		t.Errorf("left: %v", left)
+	}
+	for _, gone := range []string{filepath.Join(shm, "tilewire.demo-1"), filepath.Join(run, "demo-1")} {
+		if _, err := os.Lstat(gone); err == nil {
+			t.Errorf("%s is left", gone)
+		}
+	}
+	if err := lives.Remove(); err != nil {
+		t.Error(err)
+	}
+}
+
 // Nothing but its own doorbells is removed from a run directory, whatever the region says.
 func TestRemoveTouchesNothingElse(t *testing.T) {
 	_, run := dirs(t)
