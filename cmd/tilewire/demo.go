@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -153,8 +154,8 @@ func clients(ctx context.Context, c *crew, fl demoFlags, addr string) (*swarm.Re
 	cmd := exec.Command("/proc/self/exe", "demo", "clients", "--addr", addr,
 		"--clients", strconv.Itoa(fl.clients), "--stall", strconv.Itoa(fl.stall), "--size", strconv.Itoa(fl.size),
 		"--duration", fl.duration.String(), "--stall-wait", "60s")
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, os.Stderr
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's signals are for this process to judge
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -170,7 +171,7 @@ func clients(ctx context.Context, c *crew, fl demoFlags, addr string) (*swarm.Re
 	}
 	defer context.AfterFunc(ctx, func() { in.Close() })()
 	if err := cmd.Wait(); err != nil {
-		return nil, fmt.Errorf("the clients' process: %w", err)
+		return nil, fmt.Errorf("the clients' process: %w: %s", err, strings.TrimPrefix(said.String(), "tilewire: "))
 	}
 	r := new(swarm.Report)
 	return r, json.Unmarshal(out.Bytes(), r)

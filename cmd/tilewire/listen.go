@@ -60,6 +60,8 @@ func staleSocket(path string) bool {
 func listenError(addr string, err error) error {
 	path, isUnix := strings.CutPrefix(addr, "unix:")
 	switch {
+	case errors.Is(err, httpsrv.ErrParams):
+		return usageError{errors.New("--" + strings.TrimPrefix(err.Error(), httpsrv.ErrParams.Error()+": "))}
 	case isUnix && errors.Is(err, unix.EADDRINUSE):
 		return fmt.Errorf("%s is in use, or is no socket; choose another --listen unix:PATH", path)
 	case isUnix && (errors.Is(err, unix.EACCES) || errors.Is(err, unix.EROFS)):

@@ -61,7 +61,7 @@ func run(args []string) int {
 		return exitOK
 	}
 	code := exitCode(err)
-	line := strings.ReplaceAll(err.Error(), "\n", "; ") // errors.Join's
+	line := oneLine(err)
 	if errors.Is(err, shmem.ErrNoMemory) || errors.Is(err, shmem.ErrNoPages) {
 		line += ctl.ReapHint()
 	}
@@ -70,6 +70,17 @@ func run(args []string) int {
 	}
 	fmt.Fprintf(os.Stderr, "tilewire: %s\n", line)
 	return code
+}
+
+// oneLine joins the lines of errors.Join, and those of cobra's suggestions.
+func oneLine(err error) string {
+	var parts []string
+	for l := range strings.Lines(err.Error()) {
+		if l = strings.TrimSpace(l); l != "" {
+			parts = append(parts, l)
+		}
+	}
+	return strings.ReplaceAll(strings.Join(parts, "; "), "?; ", "? ")
 }
 
 func exitCode(err error) int {

@@ -433,11 +433,23 @@ func TestPipeAsOrdinaryUser(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	p := startAs(t, func(c *exec.Cmd) {
+	user := func(c *exec.Cmd) {
 		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 		c.Env = []string{"TILEWIRE_SHM_DIR=" + shm, "TMPDIR=" + tmp, "PATH=" + os.Getenv("PATH")}
 		c.Dir = "/"
-	}, "pipe", "--listen", "127.0.0.1:0")
+	}
+	// Root's memory is told from one's own.
+	root := func(c *exec.Cmd) { c.Env = append(os.Environ(), "TILEWIRE_SHM_DIR="+shm) }
+	startAs(t, root, "server", "new", "--name", "roots", "--ring-size-mib", "1", "--max-connections", "4").exit(0)
+	p := startAs(t, user, "pipe", "--join", "roots")
+	p.exit(3)
+	p.says(`^tilewire: .*permission denied.* is another user's: join it as that user.*\n$`)
+	p = startAs(t, user, "pipe", "--listen", "127.0.0.1:0", "--name", "roots")
+	p.exit(1)
+	p.says(`^tilewire: name is taken: the instance called "roots" is another user's.*\n$`)
+	startAs(t, root, "server", "delete", "--name", "roots").exit(0)
+
+	p = startAs(t, user, "pipe", "--listen", "127.0.0.1:0")
 	p.serving()
 	c := p.dial()
 	p.write("a\n")

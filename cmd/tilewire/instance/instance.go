@@ -135,6 +135,9 @@ func takenError(name string) error {
 			pids = append(pids, strconv.Itoa(j.Pid))
 		}
 	}
+	if pids == nil {
+		return fmt.Errorf("%w: the instance called %q is another user's, or starting; choose another --name", ErrTaken, name)
+	}
 	return fmt.Errorf("%w: an instance called %q is live (process %s); choose another --name, or end it",
 		ErrTaken, name, strings.Join(pids, ", "))
 }
@@ -203,6 +206,9 @@ func Join(name string, access shmem.Access) (*Instance, error) {
 	}
 	if errors.Is(err, shmem.ErrNotRegion) {
 		return nil, fmt.Errorf("%w: %w", ErrForeign, err)
+	}
+	if errors.Is(err, shmem.ErrPermission) {
+		return nil, fmt.Errorf("%w; the instance is another user's: join it as that user, or choose another name", err)
 	}
 	if err != nil {
 		return nil, err

@@ -140,7 +140,8 @@ func checkDescriptors(clients int) error {
 		return fmt.Errorf("%w: RLIMIT_NOFILE cannot be read: %w", ErrDescriptors, err)
 	}
 	if need := uint64(clients) + 64; need > lim.Cur {
-		return fmt.Errorf("%w: %d clients need %d, RLIMIT_NOFILE is %d (hard %d)", ErrDescriptors, clients, need, lim.Cur, lim.Max)
+		return fmt.Errorf("%w: %d clients need %d, RLIMIT_NOFILE is %d (hard %d); mend: ulimit -n %d, as root if that is above the hard limit, or fewer clients",
+			ErrDescriptors, clients, need, lim.Cur, lim.Max, need)
 	}
 	return nil
 }
