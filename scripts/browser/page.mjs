@@ -200,11 +200,11 @@ if (command) {
     await page.locator('#log').hover();
     await page.mouse.wheel(0, -1500);
     await until('the way back', () => !document.getElementById('follow').hidden);
-    // Scrolling may be smooth: read the position once two frames agree on it.
-    await until('a resting view', () => new Promise((done) => {
-      const log = document.getElementById('log'), t = log.scrollTop;
-      requestAnimationFrame(() => requestAnimationFrame(() => done(log.scrollTop === t)));
-    }));
+    // The wheel's event comes before the scrolling, which may be smooth: the position is read once it is all done.
+    await until('a view 1,500 px up', () => {
+      const log = document.getElementById('log');
+      return Math.round(log.scrollHeight - log.scrollTop - log.clientHeight) === 1500;
+    });
     const top = await page.evaluate(() => document.getElementById('log').scrollTop);
     const had = await number('count');
     await srv.line(...Array.from({ length: 3000 }, (_, i) => `below ${i}`));
@@ -277,7 +277,7 @@ if (command) {
     assert.equal(await text('pill'), 'Ended');
     assert.equal(await text('detail'), 'end of input (1001)');
     assert.match(await page.title(), /^Ended · /);
-    assert.match(await page.locator('.note').last().textContent(), /End of input\. The server closed the stream \(1001\)\.$/);
+    await lastNote(/End of input\. The server closed the stream \(1001\)\.$/);
     assert.equal(await page.locator('#again').textContent(), 'Connect again');
     await shoot('ended');
   });
@@ -288,10 +288,11 @@ if (command) {
     await srv.line('the last line');
     await lastRow('the last line');
     await srv.kill();
-    await state('waiting');
-    assert.match(await text('pill'), /^Reconnecting in \d+ s$/);
-    assert.match(await text('detail'), /connection lost \(1006\)|no answer from the server/);
-    assert.match(await page.title(), /^Reconnecting · /);
+    // At one moment: an attempt is due in half a second or less, and changes the pill.
+    await until('how long it waits, and why', () => document.body.dataset.state === 'waiting' &&
+      /^Reconnecting in \d+ s$/.test(document.getElementById('pill').textContent) &&
+      /connection lost \(1006\)|no answer from the server/.test(document.getElementById('detail').textContent) &&
+      /^Reconnecting · /.test(document.title));
     await shoot('reconnecting');
     srv = await start(addr);
     await state('live');

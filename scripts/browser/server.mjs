@@ -3,14 +3,15 @@ import { spawn } from 'node:child_process';
 import { createServer } from 'node:net';
 import { once } from 'node:events';
 
-// freeAddress returns a loopback address that nobody listens on at this moment.
+// freeAddress returns a loopback address that nobody listens on at this moment. Clients connect from 127.0.0.1: on
+// another address none of them takes the port while the server is down, or even connects to itself.
 export async function freeAddress() {
-  const probe = createServer().listen(0, '127.0.0.1');
+  const probe = createServer().listen(0, '127.0.70.1');
   await once(probe, 'listening');
-  const { port } = probe.address();
+  const { address, port } = probe.address();
   probe.close();
   await once(probe, 'close');
-  return `127.0.0.1:${port}`;
+  return `${address}:${port}`;
 }
 
 // Server runs one command; `{addr}` in its arguments stands for the address to listen on.
