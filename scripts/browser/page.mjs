@@ -6,7 +6,7 @@
 //
 // Screenshots go to OUT_DIR. Exit 0 when every step holds, 1 at the first that does not, 2 for bad usage.
 import assert from 'node:assert/strict';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 import { Server, freeAddress } from './server.mjs';
@@ -43,6 +43,8 @@ const onlyRows = (list) => until(`the lines ${JSON.stringify(list)}`, (want) => 
 const lastRow = (s) => until(`last line ${JSON.stringify(s)}`, (want) => [...document.querySelectorAll('.row')].at(-1)?.textContent === want, s);
 // Rows and notes are drawn with the next frame, the state at once.
 const lastNote = (re) => until(`last note ${re}`, (want) => new RegExp(want).test([...document.querySelectorAll('.note')].at(-1)?.textContent ?? ''), re.source);
+// The limit is for one message more: how long all of many take depends on what else the machine does.
+const counts = (n) => until(`message ${n}`, (want) => Number(document.getElementById('count').textContent.replace(/\D/g, '')) >= want, n);
 const drawn = () => page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
 const atEnd = () => page.evaluate(() => { const l = document.getElementById('log'); return l.scrollHeight - l.scrollTop - l.clientHeight < 2; });
 
@@ -55,6 +57,26 @@ async function open(url) {
   page.on('dialog', (d) => { complaints.push(`dialog: ${d.message()}`); d.dismiss(); });
   await page.goto(url);
   await state('live');
+}
+
+// mainThread follows the CPU time of the page's thread: a frame that is late because others have the CPUs is not its doing.
+async function mainThread() {
+  const cdp = await browser.newBrowserCDPSession();
+  const { processInfo } = await cdp.send('SystemInfo.getProcessInfo');
+  await cdp.detach();
+  const { id } = processInfo.filter((p) => p.type === 'renderer').sort((a, b) => b.cpuTime - a.cpuTime)[0];
+  const samples = []; // [when, ms it has run until then]
+  const look = () => samples.push([Date.now(), Number(readFileSync(`/proc/${id}/task/${id}/schedstat`, 'utf8').split(' ')[0]) / 1e6]);
+  look();
+  const timer = setInterval(look, 20);
+  return {
+    stop() { clearInterval(timer); look(); },
+    // From the last look before to the first one after: at least what was used.
+    within(from, to) {
+      const first = samples.findLast(([t]) => t <= from) ?? samples[0], last = samples.find(([t]) => t >= to) ?? samples.at(-1);
+      return last[1] - first[1];
+    },
+  };
 }
 
 async function shoot(name) {
@@ -224,30 +246,35 @@ if (command) {
     await page.locator('#clear').click();
     const was = await number('count');
     await page.evaluate(() => {
-      window.longest = 0;
-      let last = performance.now();
+      window.frames = [];
+      let last = performance.timeOrigin + performance.now();
       (function tick() {
-        const t = performance.now();
-        window.longest = Math.max(window.longest, t - last);
+        const t = performance.timeOrigin + performance.now();
+        window.frames.push([last, t]);
         last = t;
         if (!window.enough) requestAnimationFrame(tick);
       })();
     });
+    const busy = await mainThread();
     const total = 30_000, perTick = 200, begin = Date.now();
     for (let i = 0; i < total; i += perTick) {
       await srv.line(...Array.from({ length: perTick }, (_, k) => `fast ${i + k} ${'.'.repeat(60)}`));
       const ahead = begin + (i + perTick) / 10 - Date.now();
       if (ahead > 0) await new Promise((resolve) => setTimeout(resolve, ahead));
     }
+    for (let n = await number('count'); n < was + total; n = await number('count')) await counts(n + 1);
     await lastRow(`fast ${total - 1} ${'.'.repeat(60)}`);
-    const longest = await page.evaluate(() => { window.enough = true; return window.longest; });
+    const frames = await page.evaluate(() => { window.enough = true; return window.frames; });
+    busy.stop();
+    const longest = Math.max(...frames.map(([from, to]) => to - from));
+    const busiest = Math.max(...frames.map(([from, to]) => busy.within(from, to)));
     assert.equal(await number('count') - was, total, 'every line is counted');
     const shown = await rows();
     assert.equal(shown.length, 2000, 'the document is bounded');
     const skipped = Number(/^([\d,]+)/.exec(await text('skipped'))?.[1].replaceAll(',', '') ?? 0);
     if (!skipped) shown.forEach((l, i) => assert.ok(l.startsWith(`fast ${total - 2000 + i} `), `order at ${i}: ${l}`));
-    assert.ok(longest < 1000, `a frame took ${longest.toFixed(0)} ms`);
-    return `longest frame ${longest.toFixed(0)} ms, ${skipped} skipped in the view`;
+    assert.ok(busiest < 1000, `a frame took ${busiest.toFixed(0)} ms of the page's thread`);
+    return `longest frame ${longest.toFixed(0)} ms, at most ${busiest.toFixed(0)} ms of one used by the page, ${skipped} skipped in the view`;
   });
 
   step('looks right with a stream', async () => {
