@@ -116,16 +116,19 @@ func TestPinThreadOnly(t *testing.T) {
 		t.Skip("needs two CPUs")
 	}
 	cpu := allowed[len(allowed)-1]
-	before := affinities(t)
 	t.Cleanup(func() {
-		for tid := range affinities(t) {
-			set, ok := before[tid]
-			if !ok {
-				for _, c := range allowed {
-					set.Set(c)
+		var all unix.CPUSet
+		for _, c := range allowed {
+			all.Set(c)
+		}
+		// A thread that is not yet set back may be starting another one: look again until all are right.
+		for again := true; again; {
+			again = false
+			for tid, set := range affinities(t) {
+				if set != all && unix.SchedSetaffinity(tid, &all) == nil {
+					again = true
 				}
 			}
-			unix.SchedSetaffinity(tid, &set)
 		}
 	})
 	pinned, goOn, failed := make(chan int), make(chan struct{}), make(chan error, 1)

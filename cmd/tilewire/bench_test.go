@@ -12,7 +12,7 @@ func TestBench(t *testing.T) {
 		{"--clients", "20", "--window", "16"},
 		{"--clients", "20", "--rate", "400", "--size", "700"},
 	} {
-		cmd := exec.Command(program, append([]string{"bench", "--duration", "300ms", "--json"}, args...)...)
+		cmd := exec.Command(program, append([]string{"bench", "--duration", "1s", "--json"}, args...)...)
 		out, err := cmd.Output()
 		if err != nil {
 			t.Fatalf("%v: %v\n%s", args, err, out)
