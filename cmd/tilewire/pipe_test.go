@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -309,6 +310,17 @@ func TestPipeKilledLeavesNothing(t *testing.T) {
 	p.exit(128 + 9)
 	for _, d := range dead {
 		d()
+	}
+	// Until the next start under the name takes it away, what it left is shown with the mend, and can be reaped.
+	list := start(t, "shmem", "list")
+	list.exit(0)
+	if ok, _ := regexp.MatchString(`(?m)^`+p.name+` .* idle$(?s:.*)^idle: .*shmem reap NAME`, list.out.String()); !ok {
+		t.Errorf("shmem list says:\n%s", list.out.String())
+	}
+	reap := start(t, "shmem", "reap", "--dry-run", p.name)
+	reap.exit(0)
+	if reap.out.String() != p.name+"\n" {
+		t.Errorf("shmem reap says %q", reap.out.String())
 	}
 	again := start(t, "pipe", "--listen", addr, "--name", p.name)
 	again.serving()
