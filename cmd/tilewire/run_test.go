@@ -258,7 +258,8 @@ func TestRunOnMadeMemory(t *testing.T) {
 }
 
 func TestDemo(t *testing.T) {
-	p := start(t, "demo", "--clients", "200", "--stall", "3", "--duration", "2s", "--rate", "2000", "--json")
+	// At this rate the ring holds 4 s: as long may a busy machine keep clients or the tile from their work.
+	p := start(t, "demo", "--clients", "200", "--stall", "3", "--duration", "2s", "--rate", "500", "--json")
 	p.exit(0)
 	var s demoSummary
 	if err := json.NewDecoder(strings.NewReader(p.out.String())).Decode(&s); err != nil {
