@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -71,13 +72,18 @@ func TestRunStubbornCommand(t *testing.T) {
 	t.Parallel()
 	p := runs(t, "stubborn", "--history", "1", "--", "sh", "-c", `trap "" TERM; sleep 1000 & echo $!; while :; do wait; done`)
 	c := p.dial()
-	if _, err := c.next(); err != nil { // the trap is set, and the child is there
+	said, err := c.next() // the trap is set, and the child is there
+	if err != nil {
+		t.Fatal(err)
+	}
+	sleep, err := strconv.Atoi(said)
+	if err != nil {
 		t.Fatal(err)
 	}
 	source := children(t, p.cmd.Process.Pid)["tw source:0"]
 	sh := children(t, source)["sh"]
 	shGone := gone(t, sh)
-	sleepGone := gone(t, children(t, sh)["sleep"])
+	sleepGone := gone(t, sleep) // by its pid: its name is the shell's until it has executed
 	p.signal(unix.SIGTERM)
 	c.closes(websocket.StatusGoingAway, "shutting down")
 	p.exit(0)
