@@ -296,16 +296,21 @@ func (b *Bell) write() bool {
 // Stats counts this process's rings and those that went nowhere.
 func (b *Bell) Stats() (rings, failed uint64) { return b.rings.Load(), b.failed.Load() }
 
-// openFIFO opens nothing but a FIFO, whatever the path says: it comes from shared memory.
+// openFIFO opens nothing but a FIFO, whatever the path says: it comes from shared memory, perhaps that of another user's
+// tile, and a device may act when it is merely opened. So it looks first (O_PATH), then opens what it has looked at.
 func openFIFO(path string, access int) (int, error) {
-	fd, err := unix.Open(path, access|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	p, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, fmt.Errorf("%w: open %s: %w", ErrBell, path, err)
 	}
+	defer unix.Close(p)
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
-		unix.Close(fd)
+	if err := unix.Fstat(p, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
 		return -1, fmt.Errorf("%w: %s is not a FIFO", ErrBell, path)
+	}
+	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", p), access|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("%w: open %s: %w", ErrBell, path, err)
 	}
 	return fd, nil
 }

@@ -42,6 +42,10 @@ type Loop struct {
 	// OnSignal is called in housekeeping with signals from SignalUser on, which are acknowledged after it. May be nil.
 	OnSignal func(s Signal)
 
+	// Confine is called once, after the thread is pinned and before readiness is told: the last moment to open things, and
+	// the one to filter the process's system calls. An error ends Run. May be nil.
+	Confine func() error
+
 	// CPU is what the thread is pinned to; Float for none. The zero value is CPU 0: say Float if it is meant.
 	CPU int
 
@@ -70,7 +74,7 @@ func (l *Loop) Stop(err error) { l.stop, l.err = true, err }
 // the garbage collector, and never allocates per turn. Signals on the way: Boot -> Run, then Boot again after an
 // ordered end, or Fail with its cause before an error is returned.
 //
-// It returns nil after Halt, what Stop was given, ErrPanic with value and stack after a panic, ErrCPU, ErrLoop.
+// It returns nil after Halt, what Stop was given or Confine returned, ErrPanic with value and stack after a panic, ErrCPU, ErrLoop.
 // A fault on mapped memory is no panic: it ends the process (and the kernel frees the role).
 func (l *Loop) Run() (err error) {
 	if l.Cnc == nil || l.Poll == nil {
@@ -101,6 +105,12 @@ func (l *Loop) Run() (err error) {
 		return err
 	}
 	defer restore()
+	if l.Confine != nil {
+		if err := l.Confine(); err != nil {
+			ended = true
+			return err
+		}
+	}
 
 	l.Cnc.Beat(shmem.Monotonic())
 	if l.begin() {

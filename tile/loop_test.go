@@ -159,6 +159,13 @@ func TestLoopEnds(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("not confined", func(t *testing.T) {
+		cnc := newCnc(t, shmem.Heap(CncFootprint, 128))
+		l := Loop{Cnc: cnc, CPU: Float, Confine: func() error { return sorry }, Poll: func(int64, int) int { t.Error("polled"); cnc.Halt(); return 0 }}
+		if err := l.Run(); !errors.Is(err, sorry) || cnc.Signal() != SignalFail || cnc.Cause() != "out of luck" {
+			t.Error(err, cnc.Signal(), cnc.Cause())
+		}
+	})
 	t.Run("no such CPU", func(t *testing.T) {
 		cnc := newCnc(t, shmem.Heap(CncFootprint, 128))
 		l := Loop{Cnc: cnc, CPU: 1000, Poll: func(int64, int) int { return 0 }}
@@ -175,6 +182,14 @@ func TestLoopPinned(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	cnc := newCnc(t, shmem.Heap(CncFootprint, 128))
 	l := Loop{Cnc: cnc, CPU: cpu}
+	confined := 0
+	l.Confine = func() error {
+		confined++
+		if on := AllowedCPUs(); len(on) != 1 || cnc.Signal() != SignalBoot {
+			t.Errorf("confined on %v with the signal %v", on, cnc.Signal())
+		}
+		return nil
+	}
 	l.Poll = func(int64, int) int {
 		if on := AllowedCPUs(); len(on) != 1 || on[0] != cpu || cnc.CPU() != cpu {
 			t.Errorf("on %v, cnc says %d", on, cnc.CPU())
@@ -192,6 +207,9 @@ func TestLoopPinned(t *testing.T) {
 	}()
 	if got := <-after; len(got) != len(allowed) {
 		t.Errorf("afterwards on %v", got)
+	}
+	if confined != 1 {
+		t.Errorf("confined %d times", confined)
 	}
 	if runtime.GOMAXPROCS(0) < 2 {
 		t.Error("GOMAXPROCS 1")

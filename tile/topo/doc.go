@@ -34,6 +34,9 @@
 // 27505) and that has the affinity the process began with. A tile pins itself (tile.Loop); children of a pinned thread
 // would inherit one CPU, and with it GOMAXPROCS 1.
 //
+// Credentials are a thread's own as well: those of Spec.Confined are started from a second such thread, which has given
+// up its privileges (tile/sandbox), so that they are born without.
+//
 // # Strays
 //
 // While Run runs, this process is a child subreaper: what a tile leaves behind becomes our child, and is ended after each

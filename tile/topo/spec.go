@@ -53,6 +53,10 @@ type Spec struct {
 	// goroutine; it must not call the Supervisor. Setpgid, Pdeathsig and PidFD are the supervisor's.
 	Sys func(*syscall.SysProcAttr)
 
+	// Confined starts the process without any privilege: no capability in any set, no_new_privs (sandbox.DropPrivileges).
+	// Sys may still set its user and group; what needs other capabilities than those two in the child fails.
+	Confined bool
+
 	Restart Restart
 }
 

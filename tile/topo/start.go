@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tilewire/tilewire/tile"
+	"github.com/tilewire/tilewire/tile/sandbox"
 )
 
 // child is a started process.
@@ -21,33 +22,52 @@ type child struct {
 	ready int // read end of the pipe of tile.NotifyReady, -1 when it is done with
 }
 
-// starter runs functions on one thread that lives as long as the process. A child's Pdeathsig fires when the thread
+// A starter runs functions on one thread that lives as long as the process. A child's Pdeathsig fires when the thread
 // that started it ends, not when the process does (golang.org/issue/27505), and Go ends threads when it likes.
-// The thread has the affinity that the process began with, since children inherit it.
-var starter = sync.OnceValue(func() chan<- func() {
-	work := make(chan func())
+// The thread has the affinity that the process began with, since children inherit it, and their credentials: that is
+// why confined children have one of their own, which has given its privileges up.
+type starter struct {
+	work chan func()
+	err  error // why it could not be confined
+}
+
+var (
+	plainStarter    = sync.OnceValue(func() *starter { return newStarter(func() error { return nil }) })
+	confinedStarter = sync.OnceValue(func() *starter { return newStarter(sandbox.DropPrivileges) })
+)
+
+func newStarter(confine func() error) *starter {
+	s := &starter{work: make(chan func())}
+	begun := make(chan struct{})
 	go func() {
 		runtime.LockOSThread()
 		if initialOK {
 			unix.SchedSetaffinity(0, &initialCPUs)
 		}
-		for f := range work {
+		s.err = confine()
+		close(begun)
+		for f := range s.work {
 			f()
 		}
 	}()
-	return work
-})
+	<-begun
+	return s
+}
 
 // The affinity of the main thread before anybody could pin it.
 var initialCPUs, initialOK = func() (set unix.CPUSet, ok bool) {
 	return set, unix.SchedGetaffinity(0, &set) == nil
 }()
 
-// onStarter waits for f.
-func onStarter(f func()) {
+// do waits for f.
+func (s *starter) do(f func()) error {
+	if s.err != nil {
+		return s.err
+	}
 	done := make(chan struct{})
-	starter() <- func() { defer close(done); f() }
+	s.work <- func() { defer close(done); f() }
 	<-done
+	return nil
 }
 
 // start starts the process of a spec: in a process group of its own, so that what the terminal sends to the
@@ -80,8 +100,12 @@ func start(s *Spec) (*child, error) {
 	sys.Pdeathsig = syscall.SIGKILL
 	sys.PidFD = &pidfd
 
+	from := plainStarter()
+	if s.Confined {
+		from = confinedStarter()
+	}
 	var proc *os.Process
-	onStarter(func() {
+	refused := from.do(func() {
 		started.mu.Lock() // with it, so that a search for strays knows the pid as soon as there is one
 		defer started.mu.Unlock()
 		proc, err = os.StartProcess(s.Path, append([]string{s.Path}, s.Args...), &os.ProcAttr{
@@ -91,7 +115,7 @@ func start(s *Spec) (*child, error) {
 			started.pids[proc.Pid] = struct{}{}
 		}
 	})
-	if err != nil {
+	if err = errors.Join(refused, err); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrStart, s.name(), err)
 	}
 	c := &child{proc: proc, pidfd: pidfd, ready: -1}

@@ -330,7 +330,7 @@ func TestStrays(t *testing.T) {
 	bystander := exec.Command(os.Args[0]) // a child of ours in our group is nobody's stray
 	bystander.Env = append(os.Environ(), childEnv+"=sleep")
 	bystander.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	onStarter(func() {
+	_ = plainStarter().do(func() {
 		if err := bystander.Start(); err != nil {
 			t.Error(err)
 		}
