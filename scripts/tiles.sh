@@ -14,6 +14,7 @@ usage() {
 	  --name NAME            name of the instance (main)
 	  --listen ADDR:PORT     where to serve; may be repeated (127.0.0.1:8080)
 	  --ring-size-mib N      the ring that producers stage into, a power of two (64)
+	  --user USER            run the tiles as this user; for root
 	  --affinity LIST        CPU of the network tile: auto, a number, or f1 to let it float (auto)
 	  --check                only check the host: exit 0 if the tiles can run here, 3 if not
 	  --help                 this text
@@ -23,17 +24,18 @@ usage() {
 }
 
 name=main ring=64 affinity=auto check=0
-listen=() command=()
+listen=() command=() user=()
 bad() { echo "tiles.sh: $* (--help tells the options)" >&2; exit 2; }
 while [ $# -gt 0 ]; do
 	case $1 in
-	--name | --listen | --ring-size-mib | --affinity) [ $# -ge 2 ] || bad "$1 wants a value" ;;
+	--name | --listen | --ring-size-mib | --affinity | --user) [ $# -ge 2 ] || bad "$1 wants a value" ;;
 	esac
 	case $1 in
 	--name) name=$2; shift ;;
 	--listen) listen+=(--listen "$2"); shift ;;
 	--ring-size-mib) ring=$2; shift ;;
 	--affinity) affinity=$2; shift ;;
+	--user) user=(--user "$2"); shift ;;
 	--check) check=1 ;;
 	--help | -h) usage; exit 0 ;;
 	--) shift; command=("$@"); break ;;
@@ -165,6 +167,6 @@ trap 'stopped=143' TERM
 trap '"$program" server delete --name "$name"' EXIT # until run sees to it
 trap - INT TERM
 [ -z "$stopped" ] || exit "$stopped"
-run=(run "${shape[@]}" --affinity "$affinity" --discard -- "${command[@]}")
+run=(run "${shape[@]}" --affinity "$affinity" ${user[@]+"${user[@]}"} --discard -- "${command[@]}")
 echo "run   $program ${run[*]}"
 exec "$program" "${run[@]}"

@@ -11,6 +11,7 @@ import (
 	"github.com/tilewire/tilewire/httpsrv"
 	"github.com/tilewire/tilewire/shmem"
 	"github.com/tilewire/tilewire/tile"
+	"github.com/tilewire/tilewire/tile/sandbox"
 )
 
 // benchProducer publishes all that its credits allow in one burst, so that the network tile can send it in one go,
@@ -51,6 +52,9 @@ func (b *benchServe) produce(a tileArgs) error {
 	w := heapWatch{cells: cells}
 	// It never spins: on the benchmark's one CPU it would only keep the tile from its work.
 	loop := tile.Loop{Cnc: cnc, CPU: a.cpu, KeepOff: a.cpu != tile.Float, Spin: 1}
+	a.confine(&loop, func() []sandbox.Rule {
+		return append(sandbox.ProducerCalls(), sandbox.Rule{Nr: unix.SYS_TIMERFD_SETTIME})
+	})
 	loop.Housekeep = func(now int64) {
 		if p.seq > 0 {
 			w.look(now)

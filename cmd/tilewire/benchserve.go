@@ -19,6 +19,7 @@ import (
 	"github.com/tilewire/tilewire/httpsrv"
 	"github.com/tilewire/tilewire/shmem"
 	"github.com/tilewire/tilewire/tile"
+	"github.com/tilewire/tilewire/tile/sandbox"
 	"github.com/tilewire/tilewire/tile/topo"
 )
 
@@ -60,6 +61,7 @@ func benchServeCmd() *cobra.Command {
 		c.Flags().StringVar(&a.name, "instance", "", "")
 		c.Flags().IntVar(&a.cpu, "cpu", tile.Float, "")
 		c.Flags().IntVar(&a.id, "id", 0, "")
+		c.Flags().BoolVar(&a.sandbox, "sandbox", true, "")
 		return c
 	}
 	var fds []int
@@ -142,8 +144,10 @@ func (b *benchServe) start(name string) (_ *benchRun, err error) {
 		"--size", strconv.Itoa(b.size), "--rate", strconv.FormatFloat(b.rate, 'g', -1, 64), "--credits", b.credits,
 		"--burst", strconv.Itoa(max(b.burst, 1)), "--fill=" + strconv.FormatBool(b.fill)}
 	ps.Restart = topo.RestartNever
+	specs = append(specs, ps)
+	(&privileges{sandbox: sandbox.Supported() == nil}).confine(specs)
 	log := logger()
-	r.crew, err = launch(append(specs, ps), func(_ *crew, e topo.Event) { logBad(log, e) })
+	r.crew, err = launch(specs, func(_ *crew, e topo.Event) { logBad(log, e) })
 	return r, err
 }
 
@@ -354,6 +358,7 @@ func benchNet(a tileArgs, fds []int) error {
 	}
 	delivered := cnt.Lookup("delivered")
 	loop := tile.Loop{Cnc: cnc, CPU: a.cpu, KeepOff: a.cpu != tile.Float, Poll: t.Poll}
+	a.confine(&loop, sandbox.NetCalls)
 	loop.Housekeep = func(now int64) {
 		if delivered.Load() > 0 {
 			w.look(now)

@@ -29,6 +29,7 @@ type demoFlags struct {
 	clients, stall, rate, size int
 	duration                   time.Duration
 	json                       bool
+	privileges
 }
 
 func demoCmd() *cobra.Command {
@@ -46,6 +47,7 @@ func demoCmd() *cobra.Command {
 	f.IntVar(&fl.size, "size", 512, "bytes per message")
 	f.DurationVar(&fl.duration, "duration", 10*time.Second, "how long to measure")
 	f.BoolVar(&fl.json, "json", false, "print the summary as JSON")
+	fl.privileges.flags(cmd)
 	cmd.AddCommand(swarmCmd())
 	return cmd
 }
@@ -98,6 +100,9 @@ func demo(fl demoFlags) error {
 	if fl.clients < 1 || fl.stall < 0 || fl.stall > fl.clients || fl.rate < 1 || fl.size < swarm.PrefixSz || fl.duration <= 0 {
 		return usageError{fmt.Errorf("demo: clients 1 or more, stall 0 to clients, rate 1 or more, size %d or more, duration above 0", swarm.PrefixSz)}
 	}
+	if err := fl.check(); err != nil {
+		return err
+	}
 	ctx, cancel := stopOnSignal()
 	defer cancel()
 	l, err := listen([]string{"127.0.0.1:0"})
@@ -125,7 +130,9 @@ func demo(fl demoFlags) error {
 		return err
 	}
 	log := logger()
-	c, err := launch([]topo.Spec{ns, ts}, func(_ *crew, e topo.Event) { logBad(log, e) })
+	specs := []topo.Spec{ns, ts}
+	fl.confine(specs)
+	c, err := launch(specs, func(_ *crew, e topo.Event) { logBad(log, e) })
 	if err != nil {
 		return err
 	}

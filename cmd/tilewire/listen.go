@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tilewire/tilewire/cmd/tilewire/instance"
 	"github.com/tilewire/tilewire/httpsrv"
 )
 
@@ -78,6 +79,29 @@ func listenError(addr string, err error) error {
 		return fmt.Errorf("%s is no address of this host; choose another --listen ADDR:PORT", addr)
 	}
 	return err
+}
+
+// give makes the sockets u's: who else may listen at their port in one group (SO_REUSEPORT) is settled by their user,
+// and who may connect to one in the file system by its file's.
+func (l *listeners) give(u instance.User) error {
+	if !u.Set() {
+		return nil
+	}
+	for _, f := range l.files {
+		if err := f.Chown(int(u.Uid), int(u.Gid)); err != nil {
+			return fmt.Errorf("%w: listener: %w", instance.ErrUser, err)
+		}
+	}
+	for _, a := range l.addrs {
+		path, ok := strings.CutPrefix(a, "unix:")
+		if !ok || strings.HasPrefix(path, "@") {
+			continue
+		}
+		if err := os.Lchown(path, int(u.Uid), int(u.Gid)); err != nil {
+			return fmt.Errorf("%w: listener: %w", instance.ErrUser, err)
+		}
+	}
+	return nil
 }
 
 func (l *listeners) close() {

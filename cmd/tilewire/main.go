@@ -18,6 +18,7 @@ import (
 	"github.com/tilewire/tilewire/cmd/tilewire/instance"
 	"github.com/tilewire/tilewire/httpsrv"
 	"github.com/tilewire/tilewire/shmem"
+	"github.com/tilewire/tilewire/tile/sandbox"
 	"github.com/tilewire/tilewire/tile/topo"
 )
 
@@ -87,11 +88,12 @@ func exitCode(err error) int {
 	var usage usageError
 	switch {
 	case errors.As(err, &usage), errors.Is(err, feed.ErrFraming), errors.Is(err, httpsrv.ErrParams), errors.Is(err, shmem.ErrBadName),
-		errors.Is(err, shmem.ErrBadSize), errors.Is(err, topo.ErrRefused), cobraUsage(err):
+		errors.Is(err, shmem.ErrBadSize), errors.Is(err, instance.ErrUser), errors.Is(err, topo.ErrRefused), cobraUsage(err):
 		return exitUsage
-	case errors.Is(err, shmem.ErrNoMemory), errors.Is(err, shmem.ErrNoPages), errors.Is(err, shmem.ErrMlock):
+	case errors.Is(err, shmem.ErrNoMemory), errors.Is(err, shmem.ErrNoPages), errors.Is(err, shmem.ErrMlock),
+		errors.Is(err, sandbox.ErrHost):
 		return exitHost
-	case errors.Is(err, errCommand):
+	case errors.Is(err, errCommand), errors.Is(err, sandbox.ErrPrivileged):
 		return exitRefused
 	case errors.Is(err, topo.ErrBudget):
 		return exitBudget

@@ -36,6 +36,7 @@ type pipeFlags struct {
 	name    string
 	join    string
 	topic   string
+	privileges
 }
 
 func pipeCmd() *cobra.Command {
@@ -57,6 +58,7 @@ func pipeCmd() *cobra.Command {
 	f.StringVar(&fl.name, "name", "", "name of the instance; default pipe, or pipe-PID if that is taken")
 	f.StringVar(&fl.join, "join", "", "publish into the running instance `NAME` instead of starting one")
 	f.StringVar(&fl.topic, "topic", "default", "topic to publish to")
+	fl.privileges.flags(cmd)
 	cmd.MarkFlagsMutuallyExclusive("join", "listen")
 	cmd.MarkFlagsMutuallyExclusive("join", "name")
 	cmd.MarkFlagsMutuallyExclusive("join", "history")
@@ -134,6 +136,9 @@ func servedTeller(in *instance.Instance) func() {
 
 // pipeServe starts an instance whose producer is this process.
 func pipeServe(ctx context.Context, fl pipeFlags, fr feed.Framing) error {
+	if err := fl.check(); err != nil {
+		return err
+	}
 	l, err := listen(fl.listen)
 	if err != nil {
 		return err
@@ -148,9 +153,11 @@ func pipeServe(ctx context.Context, fl pipeFlags, fr feed.Framing) error {
 	if err != nil {
 		return err
 	}
+	specs := []topo.Spec{spec}
+	fl.confine(specs)
 	log := logger()
 	var inputEnded atomic.Bool
-	c, err := launch([]topo.Spec{spec}, func(c *crew, e topo.Event) {
+	c, err := launch(specs, func(c *crew, e topo.Event) {
 		logBad(log, e)
 		if e.What == topo.Died && inputEnded.Load() {
 			c.Stop() // what it was to tell its clients died with it

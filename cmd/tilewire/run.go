@@ -17,7 +17,8 @@ import (
 
 func runCmd() *cobra.Command {
 	var s shape
-	var affinity, framing string
+	var pr privileges
+	var affinity, framing, user string
 	var discard bool
 	cmd := &cobra.Command{
 		Use:   "run [-- COMMAND [ARG...]]",
@@ -30,20 +31,29 @@ was made for, or made here; it is removed at the end. If the run is refused (a b
 flag, a busy port), what was made before stays, unless --discard is given.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s.changed = cmd.Flags().Changed
-			return runInstance(s, affinity, framing, discard, args)
+			var err error
+			if pr.user, err = instance.LookupUser(user); err != nil {
+				return err
+			}
+			return runInstance(s, pr, affinity, framing, discard, args)
 		},
 	}
 	s.flags(cmd)
+	pr.flags(cmd)
+	cmd.Flags().StringVar(&user, "user", "", "run the tiles as this user; for root")
 	cmd.Flags().StringVar(&affinity, "affinity", "auto", "CPUs of the network tiles: auto, or a list such as 2 or f1 (floating)")
 	cmd.Flags().StringVar(&framing, "frame", "line", "where a message of COMMAND's output ends: line, nul, len32")
 	cmd.Flags().BoolVar(&discard, "discard", false, "memory made before under this name is removed also if the run is refused")
 	return cmd
 }
 
-func runInstance(s shape, affinity, framing string, discard bool, command []string) error {
+func runInstance(s shape, pr privileges, affinity, framing string, discard bool, command []string) error {
 	ctx, cancel := stopOnSignal()
 	defer cancel()
-	in, err := s.join()
+	if err := pr.check(); err != nil {
+		return err
+	}
+	in, err := s.join(pr.user)
 	if err != nil {
 		return err
 	}
@@ -81,12 +91,18 @@ func runInstance(s shape, affinity, framing string, discard bool, command []stri
 		return err
 	}
 	defer l.close()
+	if err := l.give(pr.user); err != nil {
+		return err
+	}
 	if in == nil {
 		if in, err = s.create(l.addrs, false); err != nil {
 			return err
 		}
 	}
 	remove = true
+	if err := in.Give(pr.user); err != nil {
+		return err
+	}
 	in.Info.Listen, in.Info.History = l.addrs, s.history
 	net, err := netSpec(in, 0, cpus[0], l)
 	if err != nil {
@@ -100,6 +116,7 @@ func runInstance(s shape, affinity, framing string, discard bool, command []stri
 		}
 		specs = append(specs, src)
 	}
+	pr.confine(specs)
 	log := logger()
 	c, err := launch(specs, func(_ *crew, e topo.Event) { logEvent(log, e) })
 	if err != nil {
@@ -116,7 +133,7 @@ func runInstance(s shape, affinity, framing string, discard bool, command []stri
 // join joins the memory that was made under this name to be run, or that producers
 // of a run that crashed are still joined to, as its supervisor. nil: there is none;
 // Create removes what a crash left.
-func (s *shape) join() (*instance.Instance, error) {
+func (s *shape) join(u instance.User) (*instance.Instance, error) {
 	in, err := instance.Join(s.name, shmem.ReadWrite)
 	if errors.Is(err, instance.ErrNone) {
 		return nil, nil
@@ -130,7 +147,7 @@ func (s *shape) join() (*instance.Instance, error) {
 	if js, err := shmem.Joiners(s.name); err == nil && len(js) == 1 && !in.Info.Keep {
 		return nil, in.Leave()
 	}
-	if err = in.Own(); err != nil {
+	if err = in.OwnFor(u); err != nil {
 		_ = in.Leave()
 		return nil, err
 	}

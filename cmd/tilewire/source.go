@@ -16,6 +16,7 @@ import (
 
 	"github.com/tilewire/tilewire/cmd/tilewire/feed"
 	"github.com/tilewire/tilewire/tile"
+	"github.com/tilewire/tilewire/tile/sandbox"
 )
 
 // commandGrace is what a command has to end after SIGTERM; then comes SIGKILL.
@@ -55,6 +56,7 @@ func sourceTile(a tileArgs, framing string, args []string) (err error) {
 	defer tick.Stop()
 	waited := false
 	loop := tile.Loop{Cnc: cnc, CPU: tile.Float}
+	a.confine(&loop, sandbox.SourceCalls) // the command was started before: it has no filter
 	loop.Poll = func(int64, int) int {
 		select {
 		case c, ok := <-chunks:

@@ -58,12 +58,15 @@ type crew struct {
 	spared atomic.Int64 // pid of a process in a group of its own that is no stray of a tile
 }
 
+// heartbeatTimeout is the age from which on a tile's heartbeat is stale.
+const heartbeatTimeout = 2 * time.Second
+
 // launch starts the tiles; event gets what happens to them.
 func launch(specs []topo.Spec, event func(*crew, topo.Event)) (*crew, error) {
 	c := &crew{gone: make(chan struct{})}
 	var err error
 	c.Supervisor, err = topo.New(specs, topo.Options{
-		HaltGrace: 4 * time.Second, Refusal: exitRefused, Event: func(e topo.Event) { event(c, e) },
+		HaltGrace: 4 * time.Second, HeartbeatTimeout: heartbeatTimeout, Refusal: exitRefused, Event: func(e topo.Event) { event(c, e) },
 		Spare: func(pid int) bool { return int64(pid) == c.spared.Load() },
 	})
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/tilewire/tilewire/httpsrv"
 	"github.com/tilewire/tilewire/shmem"
 	"github.com/tilewire/tilewire/tile"
+	"github.com/tilewire/tilewire/tile/sandbox"
 )
 
 // Kinds of tiles.
@@ -32,9 +33,10 @@ const drainTime = 5 * time.Second
 
 // tileArgs are what every tile is told.
 type tileArgs struct {
-	name string
-	id   int
-	cpu  int
+	name    string
+	id      int
+	cpu     int
+	sandbox bool
 }
 
 func tileCmd() *cobra.Command {
@@ -44,6 +46,7 @@ func tileCmd() *cobra.Command {
 	f.StringVar(&a.name, "instance", "", "instance to join")
 	f.IntVar(&a.id, "id", 0, "number among the tiles of its kind")
 	f.IntVar(&a.cpu, "cpu", tile.Float, "CPU to be pinned to, -1 for none")
+	f.BoolVar(&a.sandbox, "sandbox", true, "run confined, as the supervisor started it")
 
 	var fds []int
 	var history uint32
@@ -84,6 +87,12 @@ func (a tileArgs) enter(kind string) (*instance.Instance, *tile.Cnc, error) {
 	if _, err = cnc.Take(); err != nil { // held until the process ends
 		return nil, nil, err
 	}
+	if a.sandbox {
+		if err := sandbox.Verify(); err != nil {
+			cnc.Fail(err)
+			return nil, nil, err
+		}
+	}
 	// So that ps and top tell the tiles apart; at most 15 bytes.
 	_ = os.WriteFile("/proc/self/comm", fmt.Appendf(nil, "tw %s:%d", kind, a.id), 0)
 	return in, cnc, nil
@@ -122,6 +131,7 @@ func netTile(a tileArgs, fds []int, history uint32) (err error) {
 	}
 	until := int64(0) // end of the drain, 0: none
 	loop := tile.Loop{Cnc: cnc, CPU: a.cpu, KeepOff: a.cpu != tile.Float}
+	a.confine(&loop, sandbox.NetCalls)
 	loop.OnSignal = func(s tile.Signal) {
 		if s == sigEndOfInput && until == 0 {
 			t.Drain(httpsrv.CodeGoingAway, "end of input", httpsrv.CloseShutdown, drainTime)
@@ -201,6 +211,7 @@ func tickerTile(a tileArgs, rate, size int) (err error) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	loop := tile.Loop{Cnc: cnc, CPU: a.cpu, KeepOff: false}
+	a.confine(&loop, sandbox.ProducerCalls)
 	loop.Poll = func(now int64, timeoutMs int) int {
 		due := first + uint64((now-begin)*int64(rate)/1e9)
 		if seq >= due {

@@ -14,15 +14,17 @@ var DefaultFile string
 // Config is what an instance is told. Tags: the key's name, and what a value must be: min and max of a number, pow2,
 // oneof (words), some (a list with at least one entry). Units are in the names.
 type Config struct {
-	Name       string     `toml:"name"`
-	Log        Log        `toml:"log"`
-	Layout     Layout     `toml:"layout"`
-	Memory     Memory     `toml:"memory"`
-	Topic      []Topic    `toml:"topic"`
-	Server     Server     `toml:"server"`
-	Websocket  Websocket  `toml:"websocket"`
-	SlowClient SlowClient `toml:"slow_client"`
-	Supervisor Supervisor `toml:"supervisor"`
+	Name        string      `toml:"name"`
+	User        string      `toml:"user"`
+	Log         Log         `toml:"log"`
+	Layout      Layout      `toml:"layout"`
+	Memory      Memory      `toml:"memory"`
+	Topic       []Topic     `toml:"topic"`
+	Server      Server      `toml:"server"`
+	Websocket   Websocket   `toml:"websocket"`
+	SlowClient  SlowClient  `toml:"slow_client"`
+	Supervisor  Supervisor  `toml:"supervisor"`
+	Development Development `toml:"development"`
 }
 
 // Log is how the instance logs.
@@ -84,6 +86,11 @@ type SlowClient struct {
 type Supervisor struct {
 	RestartMaxPerMinute    int    `toml:"restart_max_per_minute" min:"0" max:"1000"`
 	HeartbeatTimeoutMillis uint32 `toml:"heartbeat_timeout_millis" min:"100"`
+}
+
+// Development is what only those who work on Tilewire itself change.
+type Development struct {
+	Sandbox bool `toml:"sandbox"`
 }
 
 // Default returns the built-in configuration.

@@ -287,7 +287,19 @@ func TestRunDir(t *testing.T) {
 		if err := os.Chown(run+"/a", 65534, 65534); err != nil {
 			t.Fatal(err)
 		}
-		bad("another user's")
+		if err := os.WriteFile(run+"/a/theirs", nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		bad("another user's, in use")
+		if err := os.Mkdir(run+"/a", 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chown(run+"/a", 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+		if err := create(t, "a").Remove(); err != nil { // what a crash of an instance with a user left
+			t.Error(err)
+		}
 	}
 }
 

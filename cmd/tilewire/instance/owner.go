@@ -10,20 +10,30 @@ import (
 	"github.com/tilewire/tilewire/shmem"
 )
 
-// Own takes the role of the instance's supervisor, which the kernel frees when
+// Own is OwnFor the zero User.
+func (in *Instance) Own() error { return in.OwnFor(User{}) }
+
+// OwnFor takes the role of the instance's supervisor, which the kernel frees when
 // this process ends, and sees to the run directory. Producers that joined may be
 // there already: they go on under the new supervisor. Errors: ErrTaken with the
-// holder; ErrForeign for the region of another user, whose word decides what is
-// opened and removed here.
-func (in *Instance) Own() error {
+// holder; ErrForeign for the region of another user than this and the tiles' (u),
+// whose word decides what is opened and removed here. The word of the tiles' user is not
+// taken for where the run directory is.
+func (in *Instance) OwnFor(u User) error {
 	if in.own != nil {
 		return nil
 	}
 	if in.file == nil {
 		return fmt.Errorf("%w called %q: it was removed meanwhile", ErrNone, in.Info.Name)
 	}
-	if uid := owner(in.file); uid != os.Geteuid() {
+	switch uid := owner(in.file); {
+	case uid == os.Geteuid():
+	case !u.Set() || uid != int(u.Uid):
 		return fmt.Errorf("%w: %s belongs to user %d", ErrForeign, in.Region.Path(), uid)
+	default:
+		if dir, err := runDirPath(in.Info.Name); err != nil || in.Info.RunDir != dir {
+			return fmt.Errorf("%w: %s of user %d says that its run directory is %s", ErrForeign, in.Region.Path(), uid, in.Info.RunDir)
+		}
 	}
 	l, err := in.info.Lock(0)
 	if errors.Is(err, shmem.ErrLocked) {
@@ -32,7 +42,7 @@ func (in *Instance) Own() error {
 	if err != nil {
 		return err
 	}
-	if err := checkRunDir(in.Info.RunDir); err != nil {
+	if err := checkRunDir(in.Info.RunDir, u); err != nil {
 		_ = l.Unlock()
 		return err
 	}
@@ -79,7 +89,8 @@ func (in *Instance) Remove() error {
 func Delete(name string, force bool) error {
 	dir := ""
 	if in, err := Join(name, shmem.ReadOnly); err == nil {
-		if in.file != nil && owner(in.file) == os.Geteuid() {
+		own, _ := runDirPath(name)
+		if in.file != nil && (owner(in.file) == os.Geteuid() || in.Info.RunDir == own) {
 			dir = in.Info.RunDir
 		}
 		if err := in.Leave(); err != nil {

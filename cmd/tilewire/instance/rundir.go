@@ -14,10 +14,32 @@ func (in *Instance) Bell(id int) string {
 	return filepath.Join(in.Info.RunDir, "net."+strconv.Itoa(id)+".bell")
 }
 
-// makeRunDir makes the directory for what is not memory: $TILEWIRE_RUN_DIR,
+// makeRunDir makes the directory for what is not memory: in $TILEWIRE_RUN_DIR,
 // /run/tilewire for root, $XDG_RUNTIME_DIR/tilewire, or one in the temporary
-// directory that belongs to this user alone; in it one for each instance.
+// directory that belongs to this user alone, one for each instance.
 func makeRunDir(name string) (string, error) {
+	dir, err := runDirPath(name)
+	if err != nil {
+		return "", err
+	}
+	removeGiven(dir)
+	return dir, checkRunDir(dir, User{})
+}
+
+// removeGiven removes what a crash left of a run directory that root gave to the
+// tiles' user, if nobody but root could have put it there.
+func removeGiven(dir string) {
+	base, err := os.Lstat(filepath.Dir(dir))
+	if err != nil || os.Geteuid() != 0 || owner(base) != 0 || base.Mode().Perm()&0o022 != 0 {
+		return
+	}
+	if fi, err := os.Lstat(dir); err == nil && fi.IsDir() && owner(fi) != 0 {
+		removeRunDir(dir)
+	}
+}
+
+// runDirPath is where an instance of this user called name has its run directory.
+func runDirPath(name string) (string, error) {
 	base := os.Getenv("TILEWIRE_RUN_DIR")
 	switch xdg := os.Getenv("XDG_RUNTIME_DIR"); {
 	case base != "":
@@ -28,17 +50,17 @@ func makeRunDir(name string) (string, error) {
 	default:
 		base = filepath.Join(os.TempDir(), "tilewire-"+strconv.Itoa(os.Geteuid()))
 	}
-	dir, err := filepath.Abs(filepath.Join(base, name))
-	if err != nil {
-		return "", err
-	}
-	return dir, checkRunDir(dir)
+	return filepath.Abs(filepath.Join(base, name))
 }
 
 // checkRunDir makes dir unless it is there, and refuses one that others could
 // put things into: the directory, or the one that it lies in, is a link or
-// another user's.
-func checkRunDir(dir string) error {
+// another user's. The tiles' user may own dir itself; the one that it lies in is
+// for others to search, so that this user gets there.
+func checkRunDir(dir string, u User) error {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o711); err != nil {
+		return runDirError(err)
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return runDirError(err)
 	}
@@ -53,7 +75,7 @@ func checkRunDir(dir string) error {
 	switch uid := os.Geteuid(); {
 	case !fi.IsDir():
 		return runDirError(fmt.Errorf("%s is no directory", dir))
-	case owner(fi) != uid || fi.Mode().Perm()&0o022 != 0:
+	case owner(fi) != uid && !(u.Set() && owner(fi) == int(u.Uid)) || fi.Mode().Perm()&0o022 != 0:
 		return runDirError(fmt.Errorf("%s belongs to user %d with mode %#o, and must be this user's (%d) alone", dir, owner(fi), fi.Mode().Perm(), uid))
 	case owner(base) != uid && owner(base) != 0:
 		return runDirError(fmt.Errorf("%s belongs to user %d", filepath.Dir(dir), owner(base)))
@@ -68,6 +90,13 @@ func runDirError(err error) error {
 func owner(fi os.FileInfo) int {
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
 		return int(st.Uid)
+	}
+	return -1
+}
+
+func group(fi os.FileInfo) int {
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		return int(st.Gid)
 	}
 	return -1
 }
