@@ -118,10 +118,15 @@ func runInstance(s shape, pr privileges, affinity, framing string, discard bool,
 	}
 	pr.confine(specs)
 	log := logger()
+	notify, err := newNotifier(heartbeatTimeout)
+	if err != nil {
+		return err
+	}
 	c, err := launch(specs, func(_ *crew, e topo.Event) { logEvent(log, e) })
 	if err != nil {
 		return err
 	}
+	defer notify.attend(ctx, c, in, log)()
 	if up, err := c.ready(ctx); !up {
 		return err
 	}
