@@ -126,7 +126,10 @@ func Create(info Info, p httpsrv.Params, tiles []Tile, o shmem.Options) (*Instan
 // takenError is ErrTaken with who is joined.
 func takenError(name string) error {
 	js, err := shmem.Joiners(name)
-	if errors.Is(err, shmem.ErrPermission) || errors.Is(err, shmem.ErrNotRegion) {
+	switch {
+	case errors.Is(err, shmem.ErrPermission):
+		return fmt.Errorf("%w: the instance called %q is another user's; choose another --name (%v)", ErrTaken, name, err)
+	case errors.Is(err, shmem.ErrNotRegion):
 		return fmt.Errorf("%w: %q: %v; choose another --name", ErrTaken, name, err)
 	}
 	var pids []string
@@ -136,7 +139,7 @@ func takenError(name string) error {
 		}
 	}
 	if pids == nil {
-		return fmt.Errorf("%w: the instance called %q is another user's, or starting; choose another --name", ErrTaken, name)
+		return fmt.Errorf("%w: an instance called %q is starting or ending; choose another --name", ErrTaken, name)
 	}
 	return fmt.Errorf("%w: an instance called %q is live (process %s); choose another --name, or end it",
 		ErrTaken, name, strings.Join(pids, ", "))
