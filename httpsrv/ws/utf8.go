@@ -83,20 +83,22 @@ func (u *UTF8) Write(p []byte) bool {
 		return false
 	}
 	s := uint64(u.State)
-	for len(p) >= 8 {
-		w := binary.LittleEndian.Uint64(p)
+	for len(p) > 8 { // one more than is taken: a slice that may end up empty costs instructions
 		if s&63 == u8Start {
-			if w &= u8ASCII; w == 0 {
-				p = p[8:]
-				for len(p) >= 32 && (binary.LittleEndian.Uint64(p)|binary.LittleEndian.Uint64(p[8:])|
-					binary.LittleEndian.Uint64(p[16:])|binary.LittleEndian.Uint64(p[24:]))&u8ASCII == 0 {
-					p = p[32:]
-				}
+			w := binary.LittleEndian.Uint64(p) & u8ASCII
+			if w == 0 {
+				p = skipASCII(p[8:])
 				continue
 			}
-			// To the first octet that is not ASCII, from where a whole word goes through the automaton.
-			if p = p[bits.TrailingZeros64(w)/8:]; len(p) < 8 {
+			p = p[bits.TrailingZeros64(w)/8:]
+			for len(p) > 8 && p[0]-0xC2 <= 0xDF-0xC2 && p[1]&0xC0 == 0x80 { // most of what is not ASCII in Europe
+				p = p[2:]
+			}
+			if len(p) <= 8 {
 				break
+			}
+			if p[0] < 0x80 {
+				continue
 			}
 		}
 		s = u8Table[p[0]] >> (s & 63)
@@ -112,6 +114,9 @@ func (u *UTF8) Write(p []byte) bool {
 		}
 		p = p[8:]
 	}
+	if len(p) == 8 && s&63 == u8Start && binary.LittleEndian.Uint64(p)&u8ASCII == 0 {
+		p = nil
+	}
 	if s&63 != u8Reject {
 		for _, c := range p {
 			s = u8Table[c] >> (s & 63)
@@ -119,6 +124,28 @@ func (u *UTF8) Write(p []byte) bool {
 	}
 	u.State = uint32(s & 63)
 	return u.State != u8Reject
+}
+
+// skipASCII returns p from the first word of 8 octets on that is not all ASCII, or that is its last.
+func skipASCII(p []byte) []byte {
+	word := func(p []byte, i int) uint64 { return binary.LittleEndian.Uint64(p[i:]) }
+	for len(p) > 64 {
+		q := p[:64]
+		a := word(q, 0) | word(q, 8)
+		if a&u8ASCII != 0 {
+			break
+		}
+		a |= word(q, 16) | word(q, 24) | word(q, 32) | word(q, 40) | word(q, 48) | word(q, 56)
+		if a&u8ASCII != 0 {
+			p = p[16:]
+			break
+		}
+		p = p[64:]
+	}
+	for len(p) > 8 && word(p, 0)&u8ASCII == 0 {
+		p = p[8:]
+	}
+	return p
 }
 
 // Done reports whether the text may end here: valid so far and no code point begun.
