@@ -284,6 +284,9 @@ func (t *NetTile) enqueue(slot uint32, ring int16, off uint64, n uint32, after u
 		c.pendHead = i
 	}
 	c.pendTail = i
+	if int(ring) == t.replyRing() {
+		t.rep.push(i, slot, t.rd[ring].seen)
+	}
 	c.pendEnd += uint64(n)
 	c.pendCnt++
 	c.slow |= slowPend

@@ -21,13 +21,12 @@ var faultReasons = map[ws.Fault]CloseReason{
 // shared memory and count as received once they are there; payloads are
 // unmasked while they are copied on, so that every step can be repeated.
 func (t *NetTile) readFrames(slot uint32, c *conn) {
-	if c.recvBuf != 0 && !t.parseFrames(slot, c) { // what was left for want of a buffer
-		t.rest(c)
-		return
-	}
-	for range receiveTurns {
-		if c.pendCnt > pausePending {
-			c.flags |= flMore
+	for turn := range receiveTurns {
+		if t.paused(slot, c) {
+			t.rest(c)
+			return
+		}
+		if turn == 0 && c.recvBuf != 0 && !t.parseFrames(slot, c) { // what was left for want of a buffer
 			t.rest(c)
 			return
 		}
@@ -217,11 +216,7 @@ func (t *NetTile) received(slot uint32, c *conn, rx *rxPos) bool {
 	if c.state == stStream { // unless the callback closed it
 		c.deadline = 0 // a whole message: the next one has its own time
 	}
-	if c.pendCnt > pausePending {
-		c.flags |= flMore
-		return false // its replies first
-	}
-	return true
+	return !t.paused(slot, c) // or its replies first
 }
 
 // control answers a control frame. false: it waits for a buffer.

@@ -65,6 +65,11 @@ func (t *NetTile) sayContinue(slot uint32, c *conn) bool {
 // request has the application answer a whole request.
 func (t *NetTile) request(slot uint32, c *conn, h *h1.Head, raw []byte) {
 	end := h.Len + int(h.BodyLen())
+	if end > h.Len && t.repliesFull() { // its answer most likely has a body as well
+		t.cnt.Cell(cntRejected).Inc()
+		t.refuse(slot, 503, CloseLimit)
+		return
+	}
 	r := &t.reqNow
 	*r = Request{
 		Conn: t.connID(slot), Method: h.Method, Path: h.Path, Query: h.Query, Body: raw[h.Len:end],

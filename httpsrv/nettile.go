@@ -25,6 +25,12 @@ type TileOptions struct {
 	KeepAlive   bool          // HTTP/1.1 connections live on after a response, also pipelined ones; else each ends with it
 	IdleTimeout time.Duration // with KeepAlive, from a response to the next request's first byte; 0: 60 s
 	PollEvents  int           // sockets served in one Poll, at most; 0: 256, which is the most
+
+	// ReplyWait has clients wait, unread, while the reply ring is full of what others have yet to take: no reply is
+	// lost because another client is slow. Who holds the others up for longer than this is closed (4001, or a reset);
+	// requests with a body get 503 meanwhile. 0: nobody waits, and whose replies are overwritten is closed. Either way
+	// nobody's own requests overwrite its replies.
+	ReplyWait time.Duration
 }
 
 // NetTile is the role of a network tile: one epoll loop over its sockets and
@@ -54,6 +60,7 @@ type NetTile struct {
 	head    pool
 	recv    pool
 	msg     pool
+	rep     replies
 	freed   bool // a buffer was given back since the waiters were looked at
 	static  []byte
 	local   []local
@@ -72,6 +79,7 @@ type NetTile struct {
 	again   []uint32 // have something to read, or to retry
 	spare   []uint32
 	waiters []uint32 // await a buffer
+	waited  []uint32 // did so at the last look
 	wheel   wheel
 
 	reqHead h1.Head // of the request being read; a field, so that none is allocated
@@ -88,12 +96,13 @@ type NetTile struct {
 
 // local is what the process knows of a slot besides its conn.
 type local struct {
-	list  uint8 // listNone, ...
-	dirty bool
-	again bool
-	waits bool   // in waiters, maybe for the slot's connection before
-	at    uint32 // in the list
-	done  uint64 // broadcasts of its ring delivered when it was last caught up
+	list       uint8 // listNone, ...
+	dirty      bool
+	again      bool
+	waits      bool   // in waiters, maybe for the slot's connection before
+	waitsReply bool   // in rep.waiters, likewise
+	at         uint32 // in the list
+	done       uint64 // broadcasts of its ring delivered when it was last caught up
 }
 
 const (
@@ -188,6 +197,10 @@ func (t *NetTile) attach() error {
 	t.again = make([]uint32, 0, l.connCnt)
 	t.spare = make([]uint32, 0, l.connCnt)
 	t.waiters = make([]uint32, 0, l.connCnt)
+	t.waited = make([]uint32, 0, l.connCnt)
+	if o.ReplyWait > 0 {
+		t.rep = replies{link: make([]replyLink, p.PendingCnt), waiters: make([]uint32, 0, l.connCnt)}
+	}
 	t.wheel = newWheel(l.connCnt, t.now)
 	t.abandon()
 

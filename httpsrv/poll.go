@@ -64,13 +64,19 @@ func (t *NetTile) wait(timeoutMs int) int {
 	return n // an error is EINTR: nothing yet
 }
 
-// retryIn shortens a wait to the time at which a listener that met a shortage is tried again.
+// retryIn shortens a wait to the time at which a listener that met a shortage is tried again, or at which who holds up
+// the others' replies has had its time.
 func (t *NetTile) retryIn(timeoutMs int) int {
 	for i := range t.listeners {
 		if l := &t.listeners[i]; l.more {
 			if ms := int(max(l.retryAt-t.now, 0)/1e6) + 1; timeoutMs < 0 || ms < timeoutMs {
 				timeoutMs = ms
 			}
+		}
+	}
+	if until := t.rep.until; until != 0 {
+		if ms := int(max(until-t.now, 0)/1e6) + 1; timeoutMs < 0 || ms < timeoutMs {
+			timeoutMs = ms
 		}
 	}
 	return timeoutMs
@@ -143,8 +149,9 @@ func (t *NetTile) later(slot uint32) {
 }
 
 // resume goes on with what the last Poll left: readers whose turn was over,
-// those that awaited a buffer, listeners.
+// those that awaited a buffer or place for a reply, listeners.
 func (t *NetTile) resume() (work int) {
+	t.turnReplies()
 	if len(t.again) > 0 {
 		t.again, t.spare = t.spare[:0], t.again
 		for _, slot := range t.spare {
@@ -162,10 +169,8 @@ func (t *NetTile) resume() (work int) {
 	}
 	if t.freed && len(t.waiters) > 0 {
 		t.freed = false
-		for n := len(t.waiters); n > 0; n-- {
-			slot := t.waiters[0]
-			copy(t.waiters, t.waiters[1:])
-			t.waiters = t.waiters[:len(t.waiters)-1]
+		t.waiters, t.waited = t.waited[:0], t.waiters // who has to wait again does so behind the others
+		for _, slot := range t.waited {
 			t.local[slot].waits = false
 			if c := &t.conns[slot]; c.state != stFree && c.flags&flWaitBuf != 0 {
 				c.flags &^= flWaitBuf

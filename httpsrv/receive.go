@@ -103,12 +103,12 @@ func (t *NetTile) boundHold(slot uint32, c *conn) {
 // holdsOn is reached when a stream has held buffers for that long. While nobody
 // waits for one it may; else it is closed, and its buffers go to the others.
 func (t *NetTile) holdsOn(slot uint32, c *conn) {
-	if len(t.waiters) == 0 {
+	if len(t.waiters) == 0 || t.local[slot].waitsReply { // or it does itself, for others to read
 		t.setDeadline(slot, t.opt.RequestTimeout.Nanoseconds())
 		return
 	}
 	why := CloseTimeout
-	if c.pendCnt > pausePending { // it was not read from because it does not read
+	if t.owing(c) { // it was not read from because it does not read
 		why = CloseWsClientTooSlow
 	}
 	c.flags |= flFailed

@@ -422,6 +422,28 @@ func (t *NetTile) check() error {
 			bad("slot %d has a deadline and is not in the wheel", i)
 		}
 	}
+	replies, off := 0, uint64(0)
+	for i := t.rep.oldest; i != 0; i = t.rep.link[i-1].newer {
+		e, l := &t.pend[i-1], &t.rep.link[i-1]
+		if held["pend"][i] != int(l.slot) || int(e.ring) != t.replyRing() || e.off < off {
+			bad("reply %d of slot %d at %d, after %d: held by %d, ring %d", i, l.slot, e.off, off, held["pend"][i], e.ring)
+		}
+		off = e.off
+		if replies++; replies > len(t.pend) {
+			bad("the replies run in a circle")
+			break
+		}
+	}
+	if t.rep.link != nil {
+		for i := range held["pend"] {
+			if int(t.pend[i-1].ring) == t.replyRing() {
+				replies--
+			}
+		}
+		if replies != 0 || (t.rep.oldest == 0) != (t.rep.newest == 0) || t.rep.until != 0 && t.rep.oldest == 0 {
+			bad("%d more replies in a row than are pending; %d to %d, until %d", replies, t.rep.oldest, t.rep.newest, t.rep.until)
+		}
+	}
 	if http != int(t.httpNow) || ws != int(t.wsNow) || http+ws+len(t.free) != len(t.conns) {
 		bad("%d + %d connections and %d free slots of %d; the tile says %d + %d", http, ws, len(t.free), len(t.conns), t.httpNow, t.wsNow)
 	}

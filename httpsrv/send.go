@@ -240,6 +240,9 @@ func (t *NetTile) popPend(c *conn) {
 		c.pendTail = 0
 	}
 	c.pendCnt--
+	if int(t.pend[i-1].ring) == t.replyRing() {
+		t.rep.remove(i)
+	}
 	t.pends.put(&i)
 }
 
