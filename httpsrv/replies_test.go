@@ -88,15 +88,17 @@ func TestRepliesWait(t *testing.T) {
 				}
 				fs = append(fs, f)
 			}
-			n := 60
+			n := 100
 			if rigRace {
-				n = 20
+				n = 30
 			}
 			rng := rand.New(rand.NewPCG(seed, 99))
 			for turn, idle := 0, 0; ; turn++ {
 				left, moved := 0, false
 				for _, f := range fs {
-					f.stall = turn < 3000 && rng.IntN(10) > 0 // reads now and then
+					if rng.IntN(100) == 0 {
+						f.stall = !f.stall && turn < 3000
+					}
 					moved = f.push(n) || moved
 					moved = f.check() || moved
 					left += n - f.sent + len(f.want)
