@@ -54,7 +54,7 @@ func run(args []string) int {
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(pipeCmd(), runCmd(), demoCmd(), serverCmd(), tileCmd(), versionCmd(), benchCmd(), benchServeCmd())
+	root.AddCommand(pipeCmd(), runCmd(), demoCmd(), serverCmd(), tileCmd(), versionCmd(), benchCmd(), benchServeCmd(), echoCmd())
 	root.AddCommand(ctl.Commands()...)
 	root.SetArgs(args)
 	cmd, err := root.ExecuteC()
