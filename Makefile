@@ -1,11 +1,11 @@
 # Each target is a line or three; what is longer lies in scripts/.
 .DEFAULT_GOAL := help
 FUZZTIME ?= 30s
-RACE := ./shmem ./wksp ./tile/... ./httpsrv/... ./cmd/tilewire/feed ./cmd/tilewire/instance ./cmd/tilewire/swarm
+RACE := ./shmem ./wksp ./tile/... ./httpsrv/... ./cmd/tilewire/echo ./cmd/tilewire/feed ./cmd/tilewire/instance ./cmd/tilewire/swarm
 # -p 1: the packages of timing take turns, there are but two CPUs.
 GOTEST := go test -p 1
 
-.PHONY: help build try test quick race explore stress fuzz browser bench bench-quick bench-diff lint clean
+.PHONY: help build try test quick race conformance explore stress fuzz browser bench bench-quick bench-diff lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ quick: ## the tests only, without race detector, explore and browser
 
 race: ## tests on heap memory under the race detector
 	$(GOTEST) -race $(RACE)
+
+conformance: ## Autobahn's cases of sections 1 to 7, 9 and 10 against tilewire echo, with a table
+	$(GOTEST) -count=1 -v -run 'Conformance$$|Limits$$' ./cmd/tilewire/echo
 
 explore: ## deaths before every store, interleavings of the shared memory protocols, their rules broken one by one
 	$(GOTEST) -count=1 -tags explore ./wksp

@@ -164,6 +164,7 @@ func fuzzConn(t *testing.T, m shmem.Mem, p Params, o TileOptions, sc *script) {
 	}
 	defer st.Close()
 
+	o.ReplyWait = time.Duration(len(sc.b)%2) * time.Second // replies wait for each other, or not
 	var tl *NetTile
 	var ids []ConnID
 	life := map[ConnID]int{}

@@ -251,11 +251,17 @@ func (t *NetTile) control(slot uint32, c *conn, op byte, p []byte) bool {
 	return true
 }
 
-// pong answers a ping at the next frame boundary. One that was not sent yet is
-// replaced (RFC 6455 section 5.5.3); one that is half sent goes on.
+// pong answers a ping at the next frame boundary. Answers that were not sent yet
+// go together, as many as there is room for; of a client that takes nothing they
+// are replaced by the latest (RFC 6455 section 5.5.3). One that is half sent goes on.
 func (t *NetTile) pong(slot uint32, c *conn, p []byte) bool {
 	if c.ctlLen[ctlClose] != 0 || c.flags&flSentClose != 0 {
 		return true // nothing goes after the close frame
+	}
+	if most := max(c.ctlLen[ctlPongA], c.ctlLen[ctlPongB]); int(most)+2+len(p) > ctlSlot && c.flags&flBlocked == 0 {
+		if t.send(slot); c.state == stFree { // to make room
+			return true
+		}
 	}
 	if c.headBuf == 0 {
 		if c.headBuf = t.head.get(); c.headBuf == 0 {
@@ -277,12 +283,16 @@ func (t *NetTile) pong(slot uint32, c *conn, p []byte) bool {
 			piece = other // an older answer waits there
 		}
 	}
-	b := t.head.buf(c.headBuf)[piece*ctlSlot:]
-	n := ws.PutHeader(b, ws.OpPong, true, uint64(len(p)))
-	n += copy(b[n:], p)
-	if c.ctlLen[piece] == 0 {
+	n := int(c.ctlLen[piece])
+	if n == 0 {
 		c.insert = at
 	}
+	if c.flags&flBlocked != 0 || n+2+len(p) > ctlSlot {
+		n = 0
+	}
+	b := t.head.buf(c.headBuf)[piece*ctlSlot:]
+	n += ws.PutHeader(b[n:], ws.OpPong, true, uint64(len(p)))
+	n += copy(b[n:], p)
 	c.ctlLen[piece] = uint16(n)
 	c.slow |= slowCtl
 	t.cnt.Cell(cntPings).Inc()

@@ -352,3 +352,26 @@ func TestHoldersAreBounded(t *testing.T) {
 		ps[0].wantClose(CodePolicy)
 	})
 }
+
+// Who waits for a buffer that others hold is not taken for one of them, though it holds one of another kind meanwhile.
+func TestWaitersAreNotHolders(t *testing.T) {
+	rigEach(t, rigParams(), TileOptions{RequestTimeout: 5 * time.Second}, func(r *rig) {
+		for range r.tile.msg.cnt {
+			r.dial(0).stream("/own").send(frame(OpText, false, "never finished"))
+		}
+		r.quiet()
+		p := r.dial(0).stream("/own").send(textFrame("me too")) // in its receive buffer, and no place for it
+		r.quiet()
+		if p := len(r.tile.waiters); p != 1 {
+			r.Fatalf("%d wait", p)
+		}
+		for range 3 {
+			r.forward(5100 * time.Millisecond)
+			r.quiet()
+		}
+		p.want(OpText, "me too")
+		if n := r.count("closed_timeout"); n != uint64(r.tile.msg.cnt) {
+			r.Errorf("%d were closed, %d held a buffer", n, r.tile.msg.cnt)
+		}
+	})
+}

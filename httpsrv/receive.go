@@ -103,7 +103,7 @@ func (t *NetTile) boundHold(slot uint32, c *conn) {
 // holdsOn is reached when a stream has held buffers for that long. While nobody
 // waits for one it may; else it is closed, and its buffers go to the others.
 func (t *NetTile) holdsOn(slot uint32, c *conn) {
-	if len(t.waiters) == 0 || t.local[slot].waitsReply { // or it does itself, for others to read
+	if len(t.waiters) == 0 || c.flags&flWaitBuf != 0 || t.local[slot].waitsReply { // or it waits itself, for others
 		t.setDeadline(slot, t.opt.RequestTimeout.Nanoseconds())
 		return
 	}

@@ -126,6 +126,8 @@ func serve(t testing.TB, args ...string) *proc {
 	return p
 }
 
+var listening = regexp.MustCompile(`listening (\S+)\n`)
+
 var pageLine = regexp.MustCompile(`live page +(http://\S+)`)
 
 // serving waits until the addresses are told.

@@ -1,0 +1,8 @@
+//go:build race
+
+package echo
+
+const (
+	octetsMax = 2000
+	raceOn    = true
+)
