@@ -40,7 +40,7 @@ var texts = []string{
 // TestUTF8Octets: octet by octet it fails exactly where no text can go on, and Done tells the valid ones.
 func TestUTF8Octets(t *testing.T) {
 	for _, s := range texts {
-		for _, lead := range []int{0, 1, 5, 8, 13, 40} {
+		for _, lead := range []int{0, 1, 5, 8, 13, 40, 63, 64, 65, 71, 72, 73, 80, 137, 200} {
 			p := []byte(strings.Repeat("x", lead) + s)
 			var u UTF8
 			if u.Write(p) != canGoOn(p) || u.Done() != utf8.Valid(p) {
