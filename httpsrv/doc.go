@@ -91,7 +91,8 @@
 // 1,024 bytes, bodies within the reply ring or static; no Transfer-Encoding, no keep-alive, no extension, no TLS. A tile has up
 // to 65,536 requests and 1,048,576 streams. History counts every message of the ring, those to single clients too. A
 // client that holds a receive or message buffer is closed after TileOptions.RequestTimeout only while others wait for one; one that
-// follows no ring and never reads its replies is no longer read from, and stays. New formats memory that nobody may be
+// follows no ring and never reads its replies is no longer read from, and stays (unless TileOptions.ReplyWait bounds that). What is
+// refused with which close code is in docs/websocket.md. New formats memory that nobody may be
 // joined to; Join trusts a server's bounds after it has checked them, not what joined processes write later: who may write to
 // the memory is trusted.
 package httpsrv
