@@ -218,6 +218,9 @@ func (t *NetTile) upgrade(slot uint32, c *conn, h *h1.Head, raw []byte, r *Respo
 	case len(raw) > h.Len:
 		t.refuse(slot, 400, CloseBadRequest) // bytes before our answer are nobody's frames
 		return
+	case r.Protocol != "" && !ws.Offers(h.WsProtocol, r.Protocol): // the client would have to fail the connection
+		t.refuse(slot, 500, CloseInternal)
+		return
 	case r.Ring < NoRing || r.Ring >= len(t.srv.rings):
 		t.refuse(slot, 404, CloseInternal)
 		return

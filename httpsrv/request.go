@@ -49,7 +49,7 @@ type Response struct {
 	// Of the WebSocket.
 	Ring     int    // ring to follow, or NoRing
 	History  uint32 // messages from the past to begin with, as far as the ring holds them
-	Protocol string // subprotocol chosen among those the client offers
+	Protocol string // subprotocol chosen among those the client offers (Headers.WsProtocol, ws.Offers); another is answered 500
 
 	ContentType, CacheControl, ContentEncoding, Location string
 	AllowOrigin, AllowMethods, AllowHeaders              string

@@ -128,3 +128,23 @@ func TestPongsOfABurst(t *testing.T) {
 		}
 	})
 }
+
+// A subprotocol that was not offered is never sent, whatever the application says (13 of the list).
+func TestProtocolIsOffered(t *testing.T) {
+	rigEach(t, rigParams(), TileOptions{}, func(r *rig) {
+		r.onRequest = func(*Request) Response { return Response{UpgradeWebsocket: true, Ring: NoRing, Protocol: "v1.json"} }
+		for offer, status := range map[string]int{"": 500, "v1.bin": 500, "V1.JSON": 500, "v1.bin, v1.json": 101} {
+			in := handshake("/")
+			if offer != "" {
+				in = strings.Replace(in, "Host: x", "Host: x\r\nSec-WebSocket-Protocol: "+offer, 1)
+			}
+			p := r.dial(0).send([]byte(in))
+			r.until("an answer", func() bool { return bytes.HasSuffix(p.in, []byte("\n")) && bytes.Contains(p.in, []byte("\r\n\r\n")) })
+			a, err := parseAnswer(p.in)
+			if err != nil || a.status != status || (a.field["sec-websocket-protocol"] == "v1.json") != (status == 101) {
+				r.Errorf("offered %q: %d %v %v", offer, a.status, a.field, err)
+			}
+			p.close()
+		}
+	})
+}

@@ -1,6 +1,7 @@
 package ws
 
 import (
+	"bytes"
 	"crypto/sha1"
 	"encoding/base64"
 )
@@ -15,4 +16,17 @@ func Accept(key []byte, dst *[28]byte) {
 	n += copy(b[n:], guid)
 	sum := sha1.Sum(b[:n])
 	base64.StdEncoding.Encode(dst[:], sum[:])
+}
+
+// Offers reports whether protocol is among those that a client offers: list is the value of its Sec-WebSocket-Protocol, names
+// separated by commas, which are compared as they are (RFC 6455 11.3.4, 4.2.2 step 5.5).
+func Offers(list []byte, protocol string) bool {
+	for len(list) > 0 {
+		var name []byte
+		name, list, _ = bytes.Cut(list, []byte(","))
+		if n := bytes.Trim(name, " \t"); len(n) > 0 && string(n) == protocol {
+			return true
+		}
+	}
+	return false
 }

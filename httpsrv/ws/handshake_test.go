@@ -43,3 +43,17 @@ func BenchmarkAccept(b *testing.B) {
 		Accept(key, &dst)
 	}
 }
+
+func TestOffers(t *testing.T) {
+	for _, c := range []struct {
+		list, protocol string
+		want           bool
+	}{
+		{"chat", "chat", true}, {"a, chat", "chat", true}, {"a ,\tchat ", "chat", true}, {",,chat", "chat", true},
+		{"", "chat", false}, {"chats", "chat", false}, {"Chat", "chat", false}, {"a b", "a", false}, {", ,", "", false},
+	} {
+		if got := Offers([]byte(c.list), c.protocol); got != c.want {
+			t.Errorf("%q of %q: %v", c.protocol, c.list, got)
+		}
+	}
+}
