@@ -17,17 +17,19 @@ import (
 	"github.com/tilewire/tilewire/shmem"
 )
 
-// outcome is what becomes of a client's bytes: the messages that reach the application, and the frames that go back.
-type outcome struct {
+// streamResult is what becomes of a client's bytes: the messages that reach the application, and the frames that go back.
+type streamResult struct {
 	messages []string // opcode and payload
 	frames   []string // pongs, then the close frame
 }
 
-func (o outcome) String() string { return fmt.Sprintf("messages %q, frames %q", o.messages, o.frames) }
+func (o streamResult) String() string {
+	return fmt.Sprintf("messages %q, frames %q", o.messages, o.frames)
+}
 
 // naiveStream is RFC 6455 section 5 read octet by octet, with all bytes at hand: the reference for the tile, which gets them in pieces.
-func naiveStream(in []byte, most uint64) (o outcome) {
-	fail := func(code uint16) outcome {
+func naiveStream(in []byte, most uint64) (o streamResult) {
+	fail := func(code uint16) streamResult {
 		o.frames = append(o.frames, fmt.Sprintf("8 %x", binary.BigEndian.AppendUint16(nil, code)))
 		return o
 	}
@@ -170,7 +172,7 @@ func FuzzStream(f *testing.F) {
 }
 
 // tileStream has a tile read the bytes in pieces of the lengths that cut chooses.
-func tileStream(t *testing.T, m shmem.Mem, p Params, bell string, in []byte, cut func(n int) int) (o outcome) {
+func tileStream(t *testing.T, m shmem.Mem, p Params, bell string, in []byte, cut func(n int) int) (o streamResult) {
 	if err := New(m, p); err != nil {
 		t.Fatal(err)
 	}
