@@ -27,7 +27,7 @@ func (t *NetTile) deliverRing(i int) int {
 	} else if rd.end != rd.prev {
 		t.pass(rd, g)
 	}
-	if rd.end-g.swept >= t.opt.Headroom/2 || rd.seen-g.sweptSeq >= t.srv.params.MaxWsSendFrameCnt/8 {
+	if rd.end-g.swept >= t.opt.Headroom/2 || rd.seen-g.sweptSeq >= t.maxLag()/16 {
 		t.sweep(i)
 	}
 	if i == 0 {
@@ -156,6 +156,13 @@ func (t *NetTile) list(slot uint32, to uint8) {
 	}
 }
 
+// maxLag is how many messages a client may be behind: less than the ring has descriptors, by a headroom as there is for bytes. Once
+// a descriptor is reused, its frame's end is no longer known, nor are its bytes sure, and nothing but a reset is left.
+func (t *NetTile) maxLag() uint64 {
+	p := &t.srv.params
+	return min(p.MaxWsSendFrameCnt, p.RingDepth-p.RingDepth/8)
+}
+
 // sweep evicts the blocked clients of ring i that come too near to the limit,
 // by a headroom, so that the producer need not wait for them; and those that
 // are more messages behind than is allowed.
@@ -167,7 +174,7 @@ func (t *NetTile) sweep(i int) {
 		cut = rd.end - keep
 	}
 	// One large message does not evict those who are getting it.
-	cut = max(min(cut, rd.last), rd.lagAt(t.srv.params.MaxWsSendFrameCnt))
+	cut = max(min(cut, rd.last), rd.lagAt(t.maxLag()))
 	lag := uint64(0)
 	list := &g.lists[listBlocked]
 	for j := len(*list) - 1; j >= 0; j-- {

@@ -15,7 +15,7 @@ type Params struct {
 	MaxWsConnectionCnt uint32 // connections that stream; 0 to 1,048,576
 	MaxRequestLen      uint32 // bytes of a request, head and body; 64 to 1 GiB. One of this length is refused
 	MaxWsRecvFrameLen  uint32 // bytes of a client's message; MaxRequestLen to 1 GiB
-	MaxWsSendFrameCnt  uint64 // greatest lag in messages before a client is evicted; default: what the ring holds
+	MaxWsSendFrameCnt  uint64 // greatest lag in messages before a client is evicted; 7/8 of RingDepth at most, which is the default
 
 	// Per ring.
 	OutgoingBufferSz uint64 // broadcast area; a power of two, 8 B to 1 TiB
