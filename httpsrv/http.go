@@ -1,6 +1,8 @@
 package httpsrv
 
 import (
+	"bytes"
+
 	"github.com/tilewire/tilewire/httpsrv/h1"
 	"github.com/tilewire/tilewire/httpsrv/ws"
 )
@@ -148,7 +150,18 @@ func (t *NetTile) respond(slot uint32, c *conn, r *Response, headOnly, keep bool
 
 // refuse answers with an error of the server's own, and why.
 func (t *NetTile) refuse(slot uint32, status int, why CloseReason) {
-	t.refuseAs(slot, status, why, h1.Served, false)
+	t.refuseAs(slot, status, why, h1.Served, t.asksHead(&t.conns[slot]))
+}
+
+// asksHead reports whether what was received of a request begins as a HEAD: an
+// answer to it, whatever else is wrong with it, has no body (RFC 9110 section 9.3.2).
+func (t *NetTile) asksHead(c *conn) bool {
+	rx := c.rxNow()
+	if rx.buf == 0 {
+		return false
+	}
+	raw := t.req.buf(rx.buf)[rx.done-rx.base : rx.end-rx.base]
+	return bytes.HasPrefix(bytes.TrimLeft(raw, "\r\n"), []byte("HEAD "))
 }
 
 // refuseAs is refuse with the methods that a 405 or 501 names, and without a

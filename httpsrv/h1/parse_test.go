@@ -58,7 +58,7 @@ var outcomes = []outcome{
 	{"incomplete", 0, ReasonIncomplete, []string{
 		"", "\r", "\r\n", "\r\n\r", "\r\n\r\n", "G", "GET", "GET ", "GET /", "GET / ", "GET / HTTP/1.1", "GET / HTTP/1.1\r", "GET / HTTP/1.1\r\n",
 		"GET / HTTP/1.1\r\nHost", "GET / HTTP/1.1\r\nHost: a\r\n", "GET / HTTP/1.1\r\nHost: a\r\n\r", "POST / HTTP/1.1\r\n" + hostLine + "Content-Length: x",
-		strings.Repeat("M", 32), "GET / HTTP/1.1 x", pad(1024)[:1023],
+		strings.Repeat("M", 32), "GET / HTTP/1.1 x", pad(1024)[:1023], "GET / HTTP/1.1\rHost: a\r\r",
 	}},
 	{"bare LF", 400, ReasonBadRequest, []string{
 		"\n" + get(""), "GET / HTTP/1.1\nHost: a\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\n\n", "GET / HTTP/1.1\nHost: a\n\n", "GET /\n\n",
