@@ -11,8 +11,9 @@ import (
 )
 
 // ListenSocket makes a nonblocking listening socket at addr: "127.0.0.1:8080",
-// "[::]:80" (IPv4 as well), ":80" (the same), "unix:/path", or "fd:3" for an
-// inherited one. It returns the descriptor, which is closed on exec, and the
+// "[::]:80" (IPv4 as well), ":80" (the same), "[fe80::1%eth0]:80", "unix:/path"
+// or "unix:/path|0660" (see RemoveSocket), "unix:@name" (abstract), or "fd:3" for
+// an inherited one. It returns the descriptor, which is closed on exec, and the
 // address in the same notation, with the port that the kernel chose for port 0.
 // Options that accepted sockets inherit are set here: no Nagle delay, and a
 // send buffer of sndBuf bytes (0: the kernel's choice).
@@ -28,6 +29,7 @@ func ListenSocket(addr string, sndBuf int) (fd int, actual string, err error) {
 		return -1, "", fmt.Errorf("%w: listen %s: %s", ErrParams, addr, fmt.Sprintf(format, args...))
 	}
 	var sa unix.Sockaddr
+	path, mode := "", -1
 	family := unix.AF_INET
 	switch {
 	case strings.HasPrefix(addr, "fd:"):
@@ -36,7 +38,7 @@ func ListenSocket(addr string, sndBuf int) (fd int, actual string, err error) {
 			return bad("%q is no number of a descriptor", addr[3:])
 		}
 		if v, err := unix.GetsockoptInt(n, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || v == 0 {
-			return bad("descriptor %d is no listening socket", n)
+			return bad("descriptor %d is no listening stream socket (with systemd: ListenStream= and Accept=no)", n)
 		}
 		if err := unix.SetNonblock(n, true); err != nil {
 			return fail("nonblock", err)
@@ -49,7 +51,11 @@ func ListenSocket(addr string, sndBuf int) (fd int, actual string, err error) {
 		}
 		return n, sockaddrString(sa), nil
 	case strings.HasPrefix(addr, "unix:"):
-		family, sa = unix.AF_UNIX, &unix.SockaddrUnix{Name: addr[5:]}
+		family = unix.AF_UNIX
+		var ok bool
+		if path, mode, ok = socketPath(addr[5:]); !ok {
+			return bad("the mode behind | is octal, up to 0777, as in unix:/run/x.sock|0660")
+		}
 	default:
 		host, port, err := net.SplitHostPort(addr)
 		if err != nil {
@@ -72,7 +78,11 @@ func ListenSocket(addr string, sndBuf int) (fd int, actual string, err error) {
 		if ip.Is4() {
 			sa = &unix.SockaddrInet4{Port: int(n), Addr: ip.As4()}
 		} else {
-			family, sa = unix.AF_INET6, &unix.SockaddrInet6{Port: int(n), Addr: ip.As16()}
+			zone, ok := zoneID(ip.Zone())
+			if !ok {
+				return bad("%q is no interface", ip.Zone())
+			}
+			family, sa = unix.AF_INET6, &unix.SockaddrInet6{Port: int(n), Addr: ip.As16(), ZoneId: zone}
 		}
 	}
 	if fd, err = sys.socket(family); err != nil {
@@ -89,16 +99,36 @@ func ListenSocket(addr string, sndBuf int) (fd int, actual string, err error) {
 		}
 	}
 	setInherited(fd, sndBuf)
+	if family == unix.AF_UNIX {
+		if err := bindSocket(fd, path, mode); err != nil {
+			return fail("bind", err)
+		}
+		return fd, "unix:" + path, nil
+	}
 	if err := sys.bind(fd, sa); err != nil {
 		return fail("bind", err)
 	}
-	if err := sys.listen(fd, 4096); err != nil {
+	if err := sys.listen(fd, backlog); err != nil {
 		return fail("listen", err)
 	}
 	if sa, err = sys.sockname(fd); err != nil {
 		return fail("name", err)
 	}
 	return fd, sockaddrString(sa), nil
+}
+
+const backlog = 4096 // the kernel lowers it to net.core.somaxconn
+
+// zoneID returns the index of the interface called name, 0 for none.
+func zoneID(name string) (index uint32, ok bool) {
+	if name == "" {
+		return 0, true
+	}
+	i, err := net.InterfaceByName(name)
+	if err != nil {
+		return 0, false
+	}
+	return uint32(i.Index), true
 }
 
 // setInherited sets what accepted sockets take over; a unix socket knows no TCP options.

@@ -28,7 +28,7 @@ func TestListeners(t *testing.T) {
 		}
 		for _, c := range []struct{ addr, prefix string }{
 			{"127.0.0.1:0", "127.0.0.1:"}, {"localhost:0", "127.0.0.1:"}, {"[::1]:0", "[::1]:"}, {"[::]:0", "[::]:"}, {":0", "[::]:"},
-			{path, path}, {fmt.Sprint("fd:", inherited), "127.0.0.1:"},
+			{"[::1%lo]:0", "[::1]:"}, {path, path}, {fmt.Sprint("fd:", inherited), "127.0.0.1:"},
 		} {
 			at, err := r.tile.Listen(c.addr)
 			if err != nil {
@@ -66,7 +66,7 @@ func TestListenRefuses(t *testing.T) {
 	}{
 		{"", ErrParams}, {"8080", ErrParams}, {"1.2.3:80", ErrParams}, {"host.example:80", ErrParams}, {"127.0.0.1:65536", ErrParams},
 		{"127.0.0.1:-1", ErrParams}, {"127.0.0.1:http", ErrParams}, {"fd:", ErrParams}, {"fd:x", ErrParams}, {"fd:-1", ErrParams},
-		{"fd:987654", ErrParams}, {"fd:0", ErrParams}, {"unix:/no/such/dir/s", unix.ENOENT}, {"unix:" + strings.Repeat("x", 200), unix.EINVAL},
+		{"fd:987654", ErrParams}, {"[fe80::1%nope]:80", ErrParams}, {"fd:0", ErrParams}, {"unix:/no/such/dir/s", unix.ENOENT}, {"unix:" + strings.Repeat("x", 200), unix.EINVAL},
 		{"203.0.113.1:1", unix.EADDRNOTAVAIL},
 	} {
 		fd, _, err := ListenSocket(c.addr, 0)

@@ -122,8 +122,9 @@ type group struct {
 
 type listener struct {
 	fd      int
-	more    bool  // somebody may be waiting
-	retryAt int64 // after an error: not before
+	addr    string // of Listen's, whose file is ours to remove
+	more    bool   // somebody may be waiting
+	retryAt int64  // after an error: not before
 }
 
 // The reply ring of this tile follows the producers' rings in NetTile.rd.
@@ -316,13 +317,18 @@ func (t *NetTile) Fd() int { return t.ep }
 func (t *NetTile) Stage() *Stage { return t.stage }
 
 // Listen makes a listening socket (ListenSocket) and serves it. It returns the
-// address, with the port that the kernel chose for port 0.
+// address, with the port that the kernel chose for port 0. The file of a unix
+// socket is removed when listening ends.
 func (t *NetTile) Listen(addr string) (string, error) {
 	fd, actual, err := ListenSocket(addr, t.opt.SndBuf)
 	if err != nil {
 		return "", err
 	}
-	return actual, t.ListenFd(fd)
+	if err := t.ListenFd(fd); err != nil {
+		return "", err
+	}
+	t.listeners[len(t.listeners)-1].addr = actual
+	return actual, nil
 }
 
 // ListenFd serves a listening socket; the tile owns the descriptor from then on.
@@ -340,6 +346,7 @@ func (t *NetTile) StopListening() {
 	for i := range t.listeners { // maybe from a callback of accept
 		if l := &t.listeners[i]; l.fd >= 0 {
 			sys.close(l.fd)
+			RemoveSocket(l.addr)
 			*l = listener{fd: -1}
 		}
 	}

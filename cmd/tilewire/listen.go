@@ -17,7 +17,7 @@ import (
 type listeners struct {
 	files []*os.File
 	addrs []string
-	paths []string // of unix sockets, to be removed
+	made  []string // of these, not inherited
 }
 
 // sndBuf bounds what the kernel holds for one client that does not read.
@@ -25,36 +25,23 @@ const sndBuf = 256 << 10
 
 // listen makes a listening socket for each address. What it can't, it says with what to do about it.
 func listen(addrs []string) (l listeners, err error) {
+	if addrs, err = resolve(addrs, os.Getenv, os.Getpid()); err != nil {
+		return l, err
+	}
+	keepPassed()
 	for _, a := range addrs {
 		fd, actual, err := httpsrv.ListenSocket(a, sndBuf)
-		if path, ok := strings.CutPrefix(a, "unix:"); ok && errors.Is(err, unix.EADDRINUSE) && staleSocket(path) {
-			_ = os.Remove(path)
-			fd, actual, err = httpsrv.ListenSocket(a, sndBuf)
-		}
 		if err != nil {
 			l.close()
 			return l, listenError(a, err)
 		}
-		if path, ok := strings.CutPrefix(a, "unix:"); ok && !strings.HasPrefix(path, "@") {
-			l.paths = append(l.paths, path)
+		if !strings.HasPrefix(a, "fd:") { // else the file, if any, is the service manager's
+			l.made = append(l.made, actual)
 		}
 		l.files = append(l.files, os.NewFile(uintptr(fd), actual))
 		l.addrs = append(l.addrs, actual)
 	}
 	return l, nil
-}
-
-// staleSocket reports whether path is a socket that a process which is gone left.
-func staleSocket(path string) bool {
-	if fi, err := os.Lstat(path); err != nil || fi.Mode()&os.ModeSocket == 0 {
-		return false
-	}
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return false
-	}
-	defer unix.Close(fd)
-	return unix.Connect(fd, &unix.SockaddrUnix{Name: path}) == unix.ECONNREFUSED
 }
 
 // listenError says what a person can do about a listener that can't be made.
@@ -105,11 +92,11 @@ func (l *listeners) give(u instance.User) error {
 }
 
 func (l *listeners) close() {
-	for _, p := range l.paths {
-		_ = os.Remove(p)
-	}
 	for _, f := range l.files {
 		f.Close()
 	}
-	l.files, l.paths = nil, nil
+	for _, a := range l.made {
+		httpsrv.RemoveSocket(a)
+	}
+	l.files, l.made = nil, nil
 }

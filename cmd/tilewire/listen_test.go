@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"net"
+	"net/http"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -23,25 +26,67 @@ func TestBusyPort(t *testing.T) {
 	}
 }
 
-func TestStaleSocket(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	live, err := net.ListenUnix("unix", &net.UnixAddr{Name: dir + "/s", Net: "unix"})
+// over returns a client that dials path whatever the URL says.
+func over(path string) *http.Client {
+	return &http.Client{Timeout: limit, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}}}
+}
+
+func served(t *testing.T, c *http.Client, url string) {
+	t.Helper()
+	resp, err := c.Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if staleSocket(dir + "/s") {
-		t.Error("a socket that is served is stale")
+	resp.Body.Close()
+	if resp.StatusCode != 200 {
+		t.Errorf("%s: %s", url, resp.Status)
 	}
-	live.SetUnlinkOnClose(false)
-	live.Close()
-	if !staleSocket(dir + "/s") {
-		t.Error("a socket that nobody serves is not stale")
+}
+
+// A unix socket has the mode asked for, is not taken from who serves it, is
+// taken over from who was killed, and its file is gone at the end.
+func TestUnixSocket(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir() + "/s"
+	args := []string{"pipe", "--name", "tunix", "--listen", "unix:" + path + "|0600"}
+	p := start(t, args...)
+	p.says("unix socket " + path)
+	if fi, err := os.Stat(path); err != nil || fi.Mode().Perm() != 0o600 {
+		t.Error(fi, err)
 	}
-	if err := os.WriteFile(dir+"/f", nil, 0o600); err != nil {
+	served(t, over(path), "http://x/")
+
+	other := start(t, "pipe", "--name", "tunix2", "--listen", "unix:"+path)
+	other.exit(1)
+	if s := other.err.String(); !strings.Contains(s, path+" is in use") {
+		t.Error(s)
+	}
+	served(t, over(path), "http://x/")
+
+	tile := gone(t, children(t, p.cmd.Process.Pid)["tw net:0"])
+	p.signal(syscall.SIGKILL)
+	p.exit(128 + int(syscall.SIGKILL))
+	tile() // it dies with its supervisor
+	if _, err := os.Stat(path); err != nil {
+		t.Error("nobody could remove it:", err)
+	}
+	p = start(t, args...)
+	p.says("unix socket " + path)
+	served(t, over(path), "http://x/")
+	p.in.Close()
+	p.exit(0)
+	if _, err := os.Lstat(path); !os.IsNotExist(err) {
+		t.Error("the socket's file is left:", err)
+	}
+
+	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if staleSocket(dir+"/f") || staleSocket(dir+"/none") {
-		t.Error("what is no socket is a stale one")
+	other = start(t, "pipe", "--name", "tunix2", "--listen", "unix:"+path)
+	other.exit(1)
+	if b, err := os.ReadFile(path); string(b) != "precious" {
+		t.Error("a file that is no socket:", err)
 	}
 }

@@ -51,7 +51,7 @@ func pipeCmd() *cobra.Command {
 		RunE: func(*cobra.Command, []string) error { return pipe(fl) },
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&fl.listen, "listen", []string{"127.0.0.1:8080"}, "`ADDR:PORT`, [ADDR]:PORT or unix:PATH to serve; repeatable")
+	f.StringArrayVar(&fl.listen, "listen", []string{"127.0.0.1:8080"}, "`ADDR:PORT`, [ADDR]:PORT, unix:PATH[|MODE] or fd:NAME (socket activation) to serve; repeatable")
 	f.StringVar(&fl.frame, "frame", "line", "where a message ends: line, nul, or len32 (4 bytes of length before it, big endian)")
 	f.BoolVar(&fl.tee, "tee", false, "copy the input to standard output")
 	f.Uint32Var(&fl.history, "history", 0, "late joiners get the last `N` messages, 64512 at most")

@@ -30,7 +30,7 @@ func (s *shape) flags(cmd *cobra.Command) {
 	f.Uint64Var(&s.ringMiB, "ring-size-mib", 64, "bytes of the ring that producers stage into, in MiB; a power of two")
 	f.Uint32Var(&s.clients, "max-connections", 16384, "streaming clients")
 	f.Uint32Var(&s.history, "history", 0, "late joiners get the last `N` messages, 64512 at most")
-	f.StringArrayVar(&s.listen, "listen", []string{"127.0.0.1:8080"}, "`ADDR:PORT` to serve; repeatable")
+	f.StringArrayVar(&s.listen, "listen", []string{"127.0.0.1:8080"}, "`ADDR:PORT`, [ADDR]:PORT, unix:PATH[|MODE] or fd:NAME (socket activation) to serve; repeatable")
 	f.StringVar(&s.backing, "backing", "auto", "memory: auto, hugetlbfs or shm")
 }
 

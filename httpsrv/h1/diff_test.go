@@ -3,48 +3,86 @@ package h1
 import (
 	"bufio"
 	"bytes"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
 )
 
-// stricter holds the rules by which we refuse what net/http's ReadRequest lets through, each with the reason why we stay with it.
-// A refusal by any other rule must be a refusal there too.
-var stricter = map[Why]string{
-	WhyBareLF:            "net/http takes LF for CRLF; two readings of one stream are how requests are smuggled",
-	WhyMethodLong:        "answered 501 before the rest is read",
-	WhyMethodUnknown:     "net/http leaves the method to the handler",
-	WhyMethodNotAllowed:  "likewise",
-	WhyTargetSyntax:      "net/http takes any URL, such as ftp://h/ or * for GET",
-	WhyTargetLong:        "our limit",
-	WhyVersionSyntax:     "net/http reads a version that is followed by blanks",
-	WhyVersion:           "ReadRequest reads any HTTP/d.d, the server refuses later",
-	WhyFold:              "net/http unfolds",
-	WhyFieldName:         "ReadRequest keeps names with blanks, before the colon too, where other parsers drop them",
-	WhyFieldValue:        "net/http trims and unfolds before it looks, so a CR at the end of a value is gone",
-	WhyFieldCount:        "our limit",
-	WhyHeadLong:          "our limit",
-	WhyHostMissing:       "ReadRequest leaves it to the server",
-	WhyHostTwice:         "likewise",
-	WhyHostSyntax:        "likewise; its server checks the characters only",
-	WhyOriginTwice:       "ours",
-	WhyLengthMissing:     "net/http takes a POST without length as one without body",
-	WhyBodyLong:          "our limit; net/http has none",
-	WhyLengthDiffers:     "net/http compares numbers, we compare what was sent",
-	WhyTransferEncoding:  "we have no chunked bodies",
-	WhyLengthAndEncoding: "net/http lets the coding win",
-	WhyExpect:            "ReadRequest leaves it to the server",
+// differences is where we and net/http's ReadRequest part, found by fuzzing: what one refuses and the other reads, with a
+// request that shows it. A refusal of ours by a rule that is not here must be a refusal there too.
+var differences = []struct {
+	why    Why // the rule by which we refuse; WhyNone: net/http does
+	in     string
+	reason string
+}{
+	// We refuse, net/http reads.
+	{WhyBareLF, "GET / HTTP/1.1\nHost: a\n\n", "net/http takes LF for CRLF; two readings of one stream are how requests are smuggled"},
+	{WhyMethodLong, strings.Repeat("M", 33) + " / HTTP/1.1\r\nHost: a\r\n\r\n", "answered 501 before the rest is read"},
+	{WhyMethodUnknown, "BREW / HTTP/1.1\r\nHost: a\r\n\r\n", "net/http leaves the method to the handler"},
+	{WhyMethodNotAllowed, "DELETE / HTTP/1.1\r\nHost: a\r\n\r\n", "likewise"},
+	{WhyTargetSyntax, "GET ftp://h/ HTTP/1.1\r\nHost: a\r\n\r\n", "net/http takes any URL, and * for GET"},
+	{WhyTargetLong, "GET /" + strings.Repeat("p", 127) + " HTTP/1.1\r\nHost: a\r\n\r\n", "our limit"},
+	{WhyVersion, "GET / HTTP/1.2\r\nHost: a\r\n\r\n", "ReadRequest reads any HTTP/d.d, the server refuses later"},
+	{WhyFold, get("A: b\r\n c\r\n"), "net/http unfolds"},
+	{WhyFieldName, get("A B: c\r\n"), "ReadRequest keeps names with blanks, where other parsers drop them"},
+	{WhyFieldCount, get(fields(32)), "our limit"},
+	{WhyHeadLong, pad(1025), "our limit"},
+	{WhyHostMissing, "GET / HTTP/1.1\r\n\r\n", "ReadRequest leaves it to the server"},
+	{WhyHostSyntax, "GET / HTTP/1.1\r\nHost: a b\r\n\r\n", "ReadRequest leaves it to the server, which checks the characters only"},
+	{WhyOriginTwice, get("Origin: a\r\nOrigin: b\r\n"), "ours: it would be unclear which one to check"},
+	{WhyLengthMissing, post(""), "net/http takes a POST without length as one without body"},
+	{WhyBodyLong, post("Content-Length: 9999999\r\n"), "our limit; net/http has none"},
+	{WhyTransferEncoding, post("Transfer-Encoding: chunked\r\n") + "0\r\n\r\n", "we have no chunked bodies"},
+	{WhyLengthAndEncoding, post("Transfer-Encoding: chunked\r\nContent-Length: 3\r\n") + "0\r\n\r\n", "net/http lets the coding win"},
+	{WhyExpect, get("Expect: x\r\n"), "ReadRequest leaves it to the server"},
+
+	// We read, net/http refuses.
+	{WhyNone, "\r\n" + get(""), blankLine},
+	{WhyNone, "GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n", undecoded},
+}
+
+const (
+	blankLine = "net/http passes over no empty line before the request line (RFC 9112 2.2: at least one should be)"
+	undecoded = "we do not decode the target: bad escapes and the like are up to the application, which gets a 404 from it"
+)
+
+// stricter tells why we refuse by that rule what net/http reads; empty if there is no reason.
+func stricter(w Why) string {
+	for _, d := range differences {
+		if d.why == w && w != WhyNone {
+			return d.reason
+		}
+	}
+	return ""
 }
 
 // laxer tells why net/http may refuse what we let through; empty if there is no reason.
 func laxer(in []byte, err error) string {
 	switch {
 	case in[0] == '\r':
-		return "net/http passes over no empty line before the request line"
+		return blankLine
 	case strings.Contains(err.Error(), "parse "):
-		return "we do not decode the target: bad escapes and the like are up to the application, which gets a 404 from it"
+		return undecoded
 	}
 	return ""
+}
+
+// TestDifferences: each row is what it says, and the row is needed.
+func TestDifferences(t *testing.T) {
+	for _, d := range differences {
+		var h Head
+		_, v := Parse([]byte(d.in), 0, &limits, &h)
+		_, err := http.ReadRequest(bufio.NewReader(strings.NewReader(d.in)))
+		switch {
+		case v.Why != d.why || v.OK() != (d.why == WhyNone):
+			t.Errorf("%.60q: we say %d %v, the table %v", d.in, v.Status, v.Why, d.why)
+		case (err == nil) == v.OK():
+			t.Errorf("%.60q: no difference: %v and net/http's %v", d.in, v.Why, err)
+		case v.OK() && laxer([]byte(d.in), err) != d.reason:
+			t.Errorf("%.60q: %v", d.in, err)
+		}
+	}
 }
 
 func FuzzParse(f *testing.F) {
@@ -74,9 +112,10 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(in)))
+		rd := bufio.NewReader(bytes.NewReader(in))
+		r, err := http.ReadRequest(rd)
 		if v.Failed() {
-			if err == nil && stricter[v.Why] == "" {
+			if err == nil && stricter(v.Why) == "" {
 				t.Fatalf("refused as %v, net/http reads %+v: %q", v.Why, r, in)
 			}
 			return
@@ -88,6 +127,14 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		compare(t, in, &h, r)
+		// Both see the next request at the same octet.
+		if end := h.Len + int(h.BodyLen()); end <= len(in) {
+			body, err := io.ReadAll(r.Body)
+			rest, _ := io.ReadAll(rd)
+			if err != nil || !bytes.Equal(body, in[h.Len:end]) || !bytes.Equal(rest, in[end:]) {
+				t.Fatalf("%q: body and rest %q, %q; net/http %q, %q, %v", in, in[h.Len:end], in[end:], body, rest, err)
+			}
+		}
 		CheckUpgrade(&h)
 	})
 }
