@@ -80,15 +80,16 @@
 //	fd_http_server_connection_close_reason_str       CloseReason.String
 //	connection_id                                    ConnID: unique until its slot had 2^31 connections
 //
-// What differs: the staging error is kept until the next send, which reports it; responses, callbacks and the producer may
-// be in different processes; a frame's opcode is an argument of the send; every refusal has its HTTP status, every close its
-// close frame.
+// seed_test.go walks this list. What differs: the staging error is kept until the next send, which reports it; responses,
+// callbacks and the producer may be in different processes; a frame's opcode is an argument of the send; connections may live
+// on after a response; every refusal has its HTTP status, every close its close frame.
 //
 // # Limits
 //
 // linux/amd64: the plain loads and stores of descriptors and payloads between two atomic accesses rely on total store order;
 // other architectures are not proven. Request heads and bodies together are below Params.MaxRequestLen, response heads within
-// 1,024 bytes, bodies within the reply ring or static; no Transfer-Encoding, no keep-alive, no extension, no TLS. A tile has up
+// 1,024 bytes, bodies within the reply ring or static; no Transfer-Encoding, no extension, no TLS. An HTTP connection ends with
+// its response unless TileOptions.KeepAlive says otherwise; docs/http.md has what is served and refused. A tile has up
 // to 65,536 requests and 1,048,576 streams. History counts every message of the ring, those to single clients too. A
 // client that holds a receive or message buffer is closed after TileOptions.RequestTimeout only while others wait for one; one that
 // follows no ring and never reads its replies is no longer read from, and stays (unless TileOptions.ReplyWait bounds that). What is

@@ -2,10 +2,14 @@ package httpsrv
 
 import (
 	"fmt"
+	"io"
+	"net/http"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tilewire/tilewire/shmem"
 )
 
 func keepAlive() TileOptions {
@@ -346,6 +350,59 @@ func TestPipelineExact(t *testing.T) {
 			if a := p.nextAnswer(false); len(a.body) != want {
 				r.Errorf("%d bytes, want %d", len(a.body), want)
 			}
+		}
+	})
+}
+
+// net/http's client reuses one connection for requests of all kinds.
+func TestKeepAliveNetHTTP(t *testing.T) {
+	rigEach(t, rigParams(), keepAlive(), func(r *rig) {
+		stop, stopped := make(chan bool), make(chan bool)
+		go func() { // the tile's thread
+			defer close(stopped)
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					r.tile.Poll(shmem.Monotonic(), 1)
+				}
+			}
+		}()
+		c := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}, Timeout: 10 * time.Second}
+		for i := range 200 {
+			method, target, body, status := "GET", fmt.Sprint("/", i), "", 200
+			want := "GET " + target
+			switch i % 5 {
+			case 1:
+				method, body = "POST", strings.Repeat("b", i*7)
+				want = body
+			case 2:
+				method, want = "HEAD", ""
+			case 3:
+				target, status, want = "/status?204", 204, ""
+			case 4:
+				target, status, want = "/status?404", 404, "text of 404"
+			}
+			q, err := http.NewRequest(method, "http://"+r.addr+target, strings.NewReader(body))
+			if err != nil {
+				r.Fatal(err)
+			}
+			resp, err := c.Do(q)
+			if err != nil {
+				r.Fatal(i, err)
+			}
+			got, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if err != nil || resp.StatusCode != status || string(got) != want {
+				r.Errorf("%s %s: %d %q, %v", method, target, resp.StatusCode, got, err)
+			}
+		}
+		c.CloseIdleConnections()
+		close(stop)
+		<-stopped
+		if n := r.count("accepted"); n != 1 {
+			r.Errorf("%d connections", n)
 		}
 	})
 }
