@@ -406,3 +406,47 @@ func TestKeepAliveNetHTTP(t *testing.T) {
 		}
 	})
 }
+
+// Where a connection stands is in its memory to the byte, for a tile's successor:
+// what came, where the next request begins, what went out.
+func TestKeepAlivePositions(t *testing.T) {
+	rigEach(t, rigParams(), keepAlive(), func(r *rig) {
+		p := r.dial(0)
+		r.until("accepted", func() bool { return len(r.opens) == 1 })
+		c := &r.tile.conns[r.opens[0].Slot()]
+		came, done := 0, 0
+		send := func(in string) {
+			p.send([]byte(in))
+			came += len(in)
+		}
+		stands := func(when string) {
+			r.Helper()
+			rx := c.rxNow()
+			if rx.end != uint64(came) || rx.done != uint64(done) || rx.left != 0 || c.pos().pos != uint64(p.total) || c.pos().src() != srcRing || c.pendPos != c.pendEnd {
+				r.Errorf("%s: rx %+v, want end %d, done %d; tx %+v, %d bytes came out", when, *rx, came, done, c.pos(), p.total)
+			}
+		}
+		stands("new")
+		for i := range 200 { // the buffer is full every few turns
+			body := strings.Repeat("b", i*41%3000)
+			in := req("POST", "/", fmt.Sprintf("Content-Length: %d\r\n", len(body))) + body
+			send(in)
+			p.nextAnswer(false)
+			done += len(in)
+			r.quiet()
+			stands("after a request")
+			in = req("GET", "/", "")
+			half := 1 + i%(len(in)-1)
+			send(in + in[:half])
+			p.nextAnswer(false)
+			done += len(in)
+			r.quiet()
+			stands("after a request, with a part of the next")
+			send(in[half:])
+			p.nextAnswer(false)
+			done += len(in)
+			r.quiet()
+			stands("after a request in two parts")
+		}
+	})
+}
