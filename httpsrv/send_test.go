@@ -163,6 +163,33 @@ func TestEvictionByMessages(t *testing.T) {
 	})
 }
 
+// Where no lag in messages is set, descriptors have a headroom too: a client that
+// stands in a frame whose descriptor is about to go still gets its close frame,
+// and the producer waits for nobody.
+func TestEvictionByDescriptors(t *testing.T) {
+	p := rigParams()
+	p.OutgoingBufferSz = 1 << 22
+	rigEach(t, p, TileOptions{SndBuf: 8192, CloseTimeout: time.Second}, func(r *rig) {
+		st := r.produce()
+		slow := r.dial(4096).stream("/ws")
+		slow.stall = true
+		r.quiet()
+		r.broadcast(st, strings.Repeat("big", 20000)) // stands in the middle of it
+		r.quiet()
+		n := 0
+		for ; r.count("blocked_now") > 0; n++ {
+			r.broadcast(st, "x")
+			r.poll()
+		}
+		if n < 256-256/8-1 || n >= 256 {
+			r.Errorf("evicted after %d messages", n)
+		}
+		slow.stall = false
+		slow.wantClose(CodeLagged)
+		st.Close()
+	})
+}
+
 // A tile that did not poll while the ring went round treats its clients by the
 // slow-client policy; none gets a torn frame.
 func TestLapped(t *testing.T) {
