@@ -113,7 +113,7 @@ func TestSocketActivation(t *testing.T) {
 		if env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", net)); err != nil || strings.Contains(string(env), "LISTEN_") {
 			t.Error("the tile was told of descriptors that are not its:", err)
 		}
-		if n := listening(t, net); n != 2 {
+		if n := listenerCnt(t, net); n != 2 {
 			t.Errorf("the tile has %d listening sockets, want 2", n)
 		}
 		ended := gone(t, net)
@@ -141,8 +141,8 @@ func TestSocketActivation(t *testing.T) {
 	}
 }
 
-// listening counts the listening sockets among a process's descriptors.
-func listening(t *testing.T, pid int) (n int) {
+// listenerCnt counts the listening sockets among a process's descriptors.
+func listenerCnt(t *testing.T, pid int) (n int) {
 	t.Helper()
 	pidfd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
