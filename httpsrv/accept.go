@@ -13,8 +13,8 @@ const (
 	acceptRetry = 50e6 // ns after a shortage of descriptors or memory
 )
 
-// accept takes those who wait, a batch at most. Shortages are counted and
-// tried again; none of them ends the tile.
+// accept takes those who wait, a batch at most. What goes wrong is weather: it
+// is counted, and the tile goes on.
 func (t *NetTile) accept(l *listener) (n int) {
 	l.more = true
 	for ; n < acceptBatch; n++ {
@@ -22,15 +22,33 @@ func (t *NetTile) accept(l *listener) (n int) {
 			l.more = false
 			return n
 		}
+		if wait := t.rate.take(t.now); wait > 0 {
+			t.cnt.Cell(cntPaced).Inc()
+			l.retryAt = t.now + wait
+			return n
+		}
 		fd, e := sys.accept(l.fd, &t.accepted)
+		if e != 0 {
+			t.rate.put()
+		}
 		switch e {
 		case 0:
 			t.admit(fd)
 		case unix.EAGAIN:
 			l.more = false
 			return n
-		case unix.EINTR, unix.ECONNABORTED:
-		default:
+		case unix.EINTR:
+		case unix.ECONNABORTED, unix.EPERM, unix.EPROTO, unix.ENOPROTOOPT, unix.EOPNOTSUPP,
+			unix.ENETDOWN, unix.ENETUNREACH, unix.EHOSTDOWN, unix.EHOSTUNREACH, unix.ENONET, unix.ETIMEDOUT:
+			// This one's own trouble, or a firewall's; the next one may have none (accept(2)).
+			t.cnt.Cell(cntAcceptErr).Inc()
+		case unix.EMFILE, unix.ENFILE:
+			t.cnt.Cell(cntAcceptErr).Inc()
+			if !t.turnAway(l) {
+				l.retryAt = t.now + acceptRetry
+				return n
+			}
+		default: // ENOMEM, ENOBUFS
 			t.cnt.Cell(cntAcceptErr).Inc()
 			l.retryAt = t.now + acceptRetry
 			return n
@@ -39,16 +57,52 @@ func (t *NetTile) accept(l *listener) (n int) {
 	return n
 }
 
+// turnAway answers somebody for whom there is no descriptor: with the one that
+// is held in reserve for that. Else he would stand in the backlog, and all who
+// come after him. false: there is none.
+func (t *NetTile) turnAway(l *listener) bool {
+	if t.refused.n > 0 { // these hold descriptors for nobody's good
+		t.refused.expire(0)
+		return true
+	}
+	if t.reserve < 0 {
+		t.reserve = openReserve()
+		return false
+	}
+	unix.Close(t.reserve)
+	t.reserve = -1
+	fd, e := sys.accept(l.fd, &t.accepted)
+	if e == 0 {
+		t.cnt.Cell(cntRejected).Inc()
+		t.refuseSocket(fd, 503)
+		t.refused.expire(0)
+	}
+	t.reserve = openReserve()
+	l.more = e != unix.EAGAIN // the kernel asks for the descriptor first, and only then whether anybody is there
+	return e == 0
+}
+
+// openReserve returns a descriptor that is good for nothing but being closed, or -1.
+func openReserve() int {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		return -1
+	}
+	return fd
+}
+
 // admit gives a socket a slot, or refuses it.
 func (t *NetTile) admit(fd int) {
-	p := &t.srv.params
-	var req uint32
-	if t.httpNow < p.MaxConnectionCnt && len(t.free) > 0 {
-		req = t.req.get()
+	var from conn
+	t.setPeer(&from)
+	if limit := t.opt.MaxConnectionsPerIP; limit > 0 && t.addrs.count(&from.peer) >= limit {
+		t.cnt.Cell(cntRejectedAddr).Inc()
+		t.refuseSocket(fd, 429)
+		return
 	}
-	if req == 0 {
+	if !t.roomHTTP() {
 		t.cnt.Cell(cntRejected).Inc()
-		t.refuseSocket(fd)
+		t.refuseSocket(fd, 503)
 		return
 	}
 	slot := t.free[len(t.free)-1]
@@ -58,20 +112,23 @@ func (t *NetTile) admit(fd int) {
 		gen = 1
 	}
 	gen &= 0x7fffffff
-	t.free = t.free[:len(t.free)-1]
-	*c = conn{fd: int32(fd), ring: NoRing, opened: t.now}
-	c.rx[0].buf = req
-	c.gen.Store(gen)
-	c.slow, c.state = slowState, stRequest
-	t.setPeer(c)
-	t.httpNow++
-	t.cnt.Cell(cntAccepted).Inc()
-	t.cnt.Cell(cntConnsNow).Inc()
 	if err := t.watch(fd, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP|unix.EPOLLET, int32(slot), int32(gen)); err != nil {
-		t.cnt.Cell(cntAcceptErr).Inc() // ENOMEM, ENOSPC: nothing to be done for this one
-		t.reset(slot, CloseLimit)
+		t.cnt.Cell(cntAcceptErr).Inc() // ENOMEM, ENOSPC
+		t.refuseSocket(fd, 503)
 		return
 	}
+	t.free = t.free[:len(t.free)-1]
+	*c = conn{fd: int32(fd), ring: NoRing, opened: t.now, peer: from.peer, peerPort: from.peerPort}
+	c.rx[0].buf = t.req.get()
+	c.gen.Store(gen)
+	c.slow, c.state = slowState, stRequest
+	t.httpNow++
+	t.order.push(queueHTTP, slot)
+	if t.opt.MaxConnectionsPerIP > 0 {
+		t.addrs.add(&c.peer)
+	}
+	t.cnt.Cell(cntAccepted).Inc()
+	t.cnt.Cell(cntConnsNow).Inc()
 	t.setDeadline(slot, t.opt.RequestTimeout.Nanoseconds())
 	if t.cb.Open != nil {
 		t.cb.Open(t.connID(slot))
@@ -98,19 +155,6 @@ func (t *NetTile) setPeer(c *conn) {
 		return
 	}
 	c.peerPort = binary.BigEndian.Uint16([]byte{byte(t.accepted.Addr.Data[0]), byte(t.accepted.Addr.Data[1])})
-}
-
-// refuseSocket answers 503 to somebody for whom there is no slot.
-func (t *NetTile) refuseSocket(fd int) {
-	var buf [512]byte
-	r := h1.RespHead{Status: 503, RetryAfter: 1, Date: t.today()}
-	if b, ok := h1.AppendError(buf[:0], &r, false); ok {
-		_, _ = sys.send(fd, b) // a fresh socket takes it whole
-	}
-	_ = sys.shutWr(fd)
-	// Bytes left unread would turn the close into a reset and take the answer along.
-	_, _ = sys.recv(fd, buf[:])
-	sys.close(fd)
 }
 
 // today returns the Date field's value, formatted once a second.

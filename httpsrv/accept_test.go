@@ -193,8 +193,9 @@ func TestPeerAddress(t *testing.T) {
 
 const emfileEnv = "TILEWIRE_TEST_EMFILE"
 
-// Without a descriptor left the tile goes on serving those it has, and takes the
-// newcomer once one is free. In a process of its own: the limit is a process's.
+// Without a descriptor left the tile goes on serving those it has, and answers
+// newcomers with the one it holds in reserve, so that the backlog does not hang;
+// once one is free they are served. In a process of its own: the limit is a process's.
 func TestDescriptorsRunOut(t *testing.T) {
 	if os.Getenv(emfileEnv) == "" {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestDescriptorsRunOut$", "-test.count=1")
@@ -207,8 +208,11 @@ func TestDescriptorsRunOut(t *testing.T) {
 	p := rigParams()
 	r := newRig(t, shmem.Heap(mustFootprint(t, p), Align()), p, TileOptions{})
 	first := r.dial(0).stream("/own")
-	waits := r.dial(0) // in the backlog
-	n := len(openFds(t))
+	const crowd = 2*acceptBatch + 10
+	var waits []*peer
+	for range crowd {
+		waits = append(waits, r.dial(0)) // in the backlog
+	}
 	var old unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
 		t.Fatal(err)
@@ -219,25 +223,60 @@ func TestDescriptorsRunOut(t *testing.T) {
 	}
 	unix.Close(top)
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(top), Max: old.Max}); err != nil {
-		t.Skip("limit:", err, n)
+		t.Skip("limit:", err)
 	}
+	for _, w := range waits {
+		if a := w.answered(); a.status != 503 || a.field["retry-after"] == "" {
+			t.Fatalf("%q", a.head)
+		}
+	}
+	if n := r.count("accept_errors"); n < crowd || n > crowd+10 || r.count("rejected") != crowd {
+		t.Errorf("%d failed accepts, %d refused, of %d", n, r.count("rejected"), crowd)
+	}
+	if r.tile.reserve < 0 || r.tile.refused.n != 0 {
+		t.Errorf("reserve %d, %d sockets kept", r.tile.reserve, r.tile.refused.n)
+	}
+	first.send(textFrame("still here")).want(OpText, "still here")
+
+	// Somebody else takes the reserve's place while it is closed: nobody can be
+	// answered then, and the tile looks again after a while.
+	next := waits[0]
+	next.close()
+	next = r.dial(0)
+	unix.Close(r.tile.reserve)
+	thief := waits[1]
+	thief.close()
+	r.tile.reserve = -1
+	hold := []int{}
+	for {
+		fd, err := unix.Dup(0)
+		if err != nil {
+			break
+		}
+		hold = append(hold, fd)
+	}
+	before := r.count("accept_errors")
 	for range 10 {
 		r.forward(60 * time.Millisecond)
 	}
-	if got := r.count("accept_errors"); got < 5 || got > 15 {
-		t.Errorf("%d failed accepts in 600 ms", got)
+	if n := r.count("accept_errors") - before; n < 5 || n > 15 || next.eof {
+		t.Errorf("%d failed accepts in 600 ms", n)
 	}
-	first.send(textFrame("still here")).want(OpText, "still here")
 	if ms := r.tile.retryIn(-1); ms < 1 || ms > 51 {
 		t.Errorf("sleeps %d ms while somebody waits", ms)
 	}
-	first.close() // the client's number and then the tile's are free
-	waits.send([]byte(req("GET", "/", "")))
-	if a := waits.answered(); a.status != 200 {
+	for _, fd := range hold {
+		unix.Close(fd)
+	}
+	next.send([]byte(req("GET", "/", "")))
+	if a := next.answered(); a.status != 200 {
 		t.Errorf("%q", a.head)
 	}
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
 		t.Fatal(err)
 	}
 	r.end()
+	if r.tile.reserve >= 0 {
+		t.Error("the reserve outlives the tile")
+	}
 }

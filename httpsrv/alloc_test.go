@@ -2,6 +2,7 @@ package httpsrv
 
 import (
 	"bytes"
+	"net/netip"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -85,4 +86,53 @@ func TestPathAllocatesNothing(t *testing.T) {
 			return r.count("blocked_now") == 0
 		})
 	})
+}
+
+// Refusing a newcomer, and evicting for one, allocates nothing either: a flood must
+// not set the garbage collector on.
+func TestRefusalsAllocateNothing(t *testing.T) {
+	if rigRace {
+		t.Skip("the race detector allocates")
+	}
+	p := rigParams()
+	p.MaxConnectionCnt = 2
+	for _, o := range []TileOptions{{}, {MaxConnectionsPerIP: 1}, {OnFull: EvictSlowest}} {
+		rigEach(t, p, o, func(r *rig) {
+			r.tile.cb = Callbacks{}
+			ap, err := netip.ParseAddrPort(r.addr)
+			if err != nil {
+				r.Fatal(err)
+			}
+			to := &unix.SockaddrInet4{Port: int(ap.Port()), Addr: ap.Addr().As4()}
+			var fds [8]int
+			n := 0
+			once := func() {
+				if old := fds[n%8]; old != 0 {
+					unix.Close(old)
+				}
+				fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := unix.Connect(fd, to); err != nil {
+					t.Fatal(err)
+				}
+				fds[n%8] = fd
+				n++
+				r.tile.Poll(shmem.Monotonic(), 0)
+			}
+			for range 100 {
+				once()
+			}
+			if a := testing.AllocsPerRun(500, once); a != 0 {
+				t.Errorf("%+v: %v allocations a newcomer", o.OnFull, a)
+			}
+			if r.count("rejected")+r.count("rejected_address")+r.count("closed_evicted") < 100 {
+				t.Error("nobody was refused")
+			}
+			for _, fd := range fds {
+				unix.Close(fd)
+			}
+		})
+	}
 }

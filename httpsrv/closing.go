@@ -146,7 +146,7 @@ func (t *NetTile) beginClose(slot uint32, code uint16, text string, why CloseRea
 	c.ctlLen[ctlClose] = uint16(ws.PutClose(t.head.buf(c.headBuf)[ctlClose*ctlSlot:], code, text))
 	c.stop, c.reason = stop, why
 	c.slow |= slowStop | slowState
-	c.state = stClosing
+	c.state, c.bound, c.ping = stClosing, 0, 0
 	t.setDeadline(slot, t.closeWithin.Nanoseconds())
 	t.touch(slot)
 }
@@ -170,7 +170,7 @@ func (t *NetTile) closeSent(slot uint32, c *conn) {
 // linger ends our side and waits for the peer to end its own, so that bytes on
 // their way are not answered by a reset, which would take ours along.
 func (t *NetTile) linger(slot uint32, c *conn) {
-	c.state = stLinger
+	c.state, c.bound = stLinger, 0
 	c.slow |= slowState
 	if err := sys.shutWr(int(c.fd)); err != nil {
 		t.drop(slot, c.reason)
@@ -180,43 +180,6 @@ func (t *NetTile) linger(slot uint32, c *conn) {
 	t.putBuf(&t.msg, &c.msgBuf)
 	t.setDeadline(slot, t.opt.CloseTimeout.Nanoseconds())
 	t.later(slot)
-}
-
-func (t *NetTile) setDeadline(slot uint32, ns int64) {
-	c := &t.conns[slot]
-	c.deadline = t.now + ns
-	t.wheel.add(slot, c.deadline)
-}
-
-// timedOut is called once a connection's deadline may have passed.
-func (t *NetTile) timedOut(slot uint32) {
-	c := &t.conns[slot]
-	if c.state == stFree || c.deadline == 0 {
-		return
-	}
-	if c.deadline > t.now {
-		t.wheel.add(slot, c.deadline)
-		return
-	}
-	c.deadline = 0
-	switch c.state {
-	case stRequest:
-		if rx := c.rxNow(); rx.end == rx.done {
-			t.drop(slot, CloseTimeout) // sent nothing: nothing to answer
-			return
-		}
-		t.refuse(slot, 408, CloseTimeout)
-	case stRespond:
-		t.reset(slot, CloseTooSlow)
-	case stClosing:
-		t.reset(slot, c.reason)
-	case stLinger:
-		t.drop(slot, c.reason)
-	case stUpgrade:
-		t.reset(slot, CloseTimeout)
-	case stStream:
-		t.holdsOn(slot, c)
-	}
 }
 
 // reset closes at once with RST, so that nothing of ours is sent any more.
@@ -253,6 +216,13 @@ func (t *NetTile) drop(slot uint32, why CloseReason) {
 	t.putBuf(&t.msg, &c.msgBuf)
 	c.state, c.fd = stFree, -1
 	t.free = append(t.free, slot)
+	t.order.remove(c.queue(), slot)
+	if t.opt.MaxConnectionsPerIP > 0 {
+		t.addrs.remove(&c.peer)
+	}
+	if t.reserve < 0 {
+		t.reserve = openReserve()
+	}
 	if c.flags&flStreams != 0 {
 		t.wsNow--
 		t.cnt.Cell(cntWsNow).Sub(1)
@@ -276,7 +246,9 @@ func (t *NetTile) drop(slot uint32, why CloseReason) {
 }
 
 // streams has a connection count against MaxWsConnectionCnt from now on.
-func (t *NetTile) streams(c *conn) {
+func (t *NetTile) streams(slot uint32, c *conn) {
+	t.order.remove(queueHTTP, slot)
+	t.order.push(queueWs, slot)
 	c.flags |= flStreams
 	t.httpNow--
 	t.wsNow++

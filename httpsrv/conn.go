@@ -144,11 +144,15 @@ type conn struct {
 	pendPos  uint64           // bytes of these sent, while tx is elsewhere
 	ctlLen   [ctlSlots]uint16 // bytes in each slot of the head buffer
 	deadline int64            // CLOCK_MONOTONIC ns at which it is closed, 0: none
+	bound    int64            // the same, of a request's body in all and of a stream that is blocked
+	ping     int64            // when the next ping goes, or, while pingAt != 0, when its pong is missing; 0: none
 	opened   int64
 	peer     [16]byte
 	peerPort uint16
 	closeGot uint16 // code of the client's close frame
-	_        [28]byte
+	pingAt   uint32 // µs stamp of the ping whose pong is awaited, and its payload; 0: none
+	rtt      uint32 // µs, smoothed; 0: not known yet
+	rttLast  uint32
 }
 
 const (

@@ -103,14 +103,14 @@ func (p *fuzzPeer) judge(keepAlive bool) error {
 		if closed {
 			return fmt.Errorf("%q after the close frame", rest)
 		}
-		if !h.Fin || h.Rsv != 0 || h.Masked || h.HdrLen != ws.HeaderLen(h.Len) || h.Op != OpText && h.Op != OpBinary && h.Op != ws.OpPong && h.Op != ws.OpClose {
+		if !h.Fin || h.Rsv != 0 || h.Masked || h.HdrLen != ws.HeaderLen(h.Len) || h.Op != OpText && h.Op != OpBinary && h.Op != ws.OpPing && h.Op != ws.OpPong && h.Op != ws.OpClose {
 			return fmt.Errorf("frame %+v at %q", h, rest)
 		}
 		if uint64(len(rest)-h.HdrLen) < h.Len {
 			return nil
 		}
 		payload := rest[h.HdrLen : h.HdrLen+int(h.Len)]
-		if h.Op != ws.OpPong && h.Op != ws.OpClose && len(bytes.Trim(payload, string(payload[:min(1, len(payload))]))) != 0 {
+		if h.Op != ws.OpPing && h.Op != ws.OpPong && h.Op != ws.OpClose && len(bytes.Trim(payload, string(payload[:min(1, len(payload))]))) != 0 {
 			return fmt.Errorf("torn message %q", payload) // every message here repeats one byte
 		}
 		rest, closed = rest[h.HdrLen+int(h.Len):], h.Op == ws.OpClose
@@ -140,8 +140,8 @@ func FuzzConn(f *testing.F) {
 		if len(in) > 4096 {
 			return
 		}
-		for _, keep := range []bool{false, true} {
-			fuzzConn(t, m, p, TileOptions{BellPath: bell, SndBuf: 4096, KeepAlive: keep}, &script{in})
+		for full, keep := range []bool{RefuseNewcomer: false, EvictSlowest: true} {
+			fuzzConn(t, m, p, TileOptions{BellPath: bell, SndBuf: 4096, KeepAlive: keep, PingInterval: 3 * time.Second, PongTimeout: 5 * time.Second, OnFull: OnFull(full), MaxLag: time.Minute}, &script{in})
 		}
 	})
 }

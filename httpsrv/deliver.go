@@ -27,7 +27,7 @@ func (t *NetTile) deliverRing(i int) int {
 	} else if rd.end != rd.prev {
 		t.pass(rd, g)
 	}
-	if rd.end-g.swept >= t.opt.Headroom/2 || rd.seen-g.sweptSeq >= t.maxLag()/16 {
+	if rd.end-g.swept >= t.lag.sweepBytes || rd.seen-g.sweptSeq >= t.maxLag()/16 {
 		t.sweep(i)
 	}
 	if i == 0 {
@@ -114,12 +114,14 @@ func (t *NetTile) short(slot uint32, c *conn, rd *reader, p txPos, cur, to uint6
 		t.cnt.Cell(cntSendBlocked).Inc()
 	}
 	c.commit(txPos{pos: p.pos + uint64(n), at: rd.advance(cur, to, uint64(n))})
-	t.block(slot, c, e)
+	t.block(slot, c, n, e)
 }
 
-// block leaves a client alone until EPOLLOUT says that there is room.
-func (t *NetTile) block(slot uint32, c *conn, e unix.Errno) {
+// block leaves a client, of whose bytes the kernel took n just now, alone until
+// EPOLLOUT says that there is room.
+func (t *NetTile) block(slot uint32, c *conn, n int, e unix.Errno) {
 	c.flags |= flBlocked
+	t.stalled(slot, c, n)
 	if c.state == stStream && c.ring >= 0 {
 		t.list(slot, listBlocked)
 	}
@@ -174,7 +176,7 @@ func (t *NetTile) sweep(i int) {
 		cut = rd.end - keep
 	}
 	// One large message does not evict those who are getting it.
-	cut = max(min(cut, rd.last), rd.lagAt(t.maxLag()))
+	cut = max(min(cut, rd.last), rd.lagAt(t.maxLag()), t.lagCut(rd))
 	lag := uint64(0)
 	list := &g.lists[listBlocked]
 	for j := len(*list) - 1; j >= 0; j-- {

@@ -91,9 +91,9 @@
 // 1,024 bytes, bodies within the reply ring or static; no Transfer-Encoding, no extension, no TLS. An HTTP connection ends with
 // its response unless TileOptions.KeepAlive says otherwise; docs/http.md has what is served and refused. A tile has up
 // to 65,536 requests and 1,048,576 streams. History counts every message of the ring, those to single clients too. A
-// client that holds a receive or message buffer is closed after TileOptions.RequestTimeout only while others wait for one; one that
-// follows no ring and never reads its replies is no longer read from, and stays (unless TileOptions.ReplyWait bounds that). What is
-// refused with which close code is in docs/websocket.md. New formats memory that nobody may be
+// client that holds a receive or message buffer is closed after TileOptions.RequestTimeout only while others wait for one. What else
+// a client is held to, and what happens to one that wants more, is in docs/hostile.md; what is refused with which close code in
+// docs/websocket.md. New formats memory that nobody may be
 // joined to; Join trusts a server's bounds after it has checked them, not what joined processes write later: who may write to
 // the memory is trusted.
 package httpsrv

@@ -52,6 +52,7 @@ func (t *NetTile) readFrames(slot uint32, c *conn) {
 			return
 		}
 		rx.end += uint64(n)
+		t.alive(c)
 		if !t.parseFrames(slot, c) {
 			t.rest(c)
 			return
@@ -224,6 +225,8 @@ func (t *NetTile) control(slot uint32, c *conn, op byte, p []byte) bool {
 	switch op {
 	case ws.OpPing:
 		return t.pong(slot, c, p)
+	case ws.OpPong:
+		t.ponged(slot, c, p)
 	case ws.OpClose:
 		code, _, fail := ws.ParseClose(p)
 		if fail != 0 {

@@ -41,6 +41,9 @@ func (t *NetTile) readRequest(slot uint32, c *conn) {
 			if h.Expect100 && first && len(raw) == h.Len && !t.sayContinue(slot, c) {
 				return
 			}
+			if first {
+				t.bodyBegins(slot, c, rx.left-uint64(len(raw)))
+			}
 			continue
 		}
 		t.request(slot, c, h, raw)
@@ -201,11 +204,11 @@ func (t *NetTile) headBuf(slot uint32, c *conn) bool {
 // begin sends the head buffer's first n bytes as the response.
 func (t *NetTile) begin(slot uint32, c *conn, n int, why CloseReason) {
 	c.ctlLen[ctlHead] = uint16(n)
-	c.state, c.reason = stRespond, why
+	c.state, c.reason, c.bound = stRespond, why, 0
 	if c.flags&flKeep == 0 { // what else it has sent is not looked at
 		t.putBuf(&t.req, &c.rxNow().buf)
 	}
-	t.setDeadline(slot, t.opt.RequestTimeout.Nanoseconds())
+	t.setDeadline(slot, t.opt.WriteTimeout.Nanoseconds())
 	t.touch(slot)
 }
 
@@ -228,6 +231,9 @@ func (t *NetTile) upgrade(slot uint32, c *conn, h *h1.Head, raw []byte, r *Respo
 		return
 	}
 	switch {
+	case !originAllowed(t.opt.AllowOrigins, h.Origin, h.Host):
+		t.refuseOrigin(slot, h.Origin, h.Host)
+		return
 	case len(raw) > h.Len:
 		t.refuse(slot, 400, CloseBadRequest) // bytes before our answer are nobody's frames
 		return
@@ -237,7 +243,13 @@ func (t *NetTile) upgrade(slot uint32, c *conn, h *h1.Head, raw []byte, r *Respo
 	case r.Ring < NoRing || r.Ring >= len(t.srv.rings):
 		t.refuse(slot, 404, CloseInternal)
 		return
-	case t.wsNow >= t.srv.params.MaxWsConnectionCnt || t.draining:
+	}
+	gen := c.gen.Load()
+	room := !t.draining && t.roomWs()
+	if c.state != stRequest || c.gen.Load() != gen {
+		return // closed by the callback that was told of the end of one who was evicted
+	}
+	if !room {
 		t.cnt.Cell(cntRejected).Inc()
 		t.refuse(slot, 503, CloseLimit)
 		return
@@ -253,7 +265,7 @@ func (t *NetTile) upgrade(slot uint32, c *conn, h *h1.Head, raw []byte, r *Respo
 		return
 	}
 	t.begin(slot, c, len(b), CloseOK)
-	t.streams(c)
+	t.streams(slot, c)
 	c.state, c.ring, c.history = stUpgrade, int16(r.Ring), r.History
 	end := c.rxNow().end
 	c.rxCommit(&rxPos{base: end, end: end, done: end})
@@ -266,7 +278,7 @@ func (t *NetTile) upgraded(slot uint32, c *conn) {
 	c.state = stStream
 	c.slow &^= slowState
 	c.deadline = 0
-	t.wheel.remove(slot)
+	t.pingFirst(slot, c)
 	if c.ring >= 0 {
 		rd := t.rd[c.ring]
 		// What was published since the last walk comes with the next

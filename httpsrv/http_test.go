@@ -239,7 +239,7 @@ func TestBodyReclaimed(t *testing.T) {
 }
 
 func TestTimeouts(t *testing.T) {
-	rigEach(t, rigParams(), TileOptions{RequestTimeout: 5 * time.Second, CloseTimeout: time.Second}, func(r *rig) {
+	rigEach(t, rigParams(), TileOptions{RequestTimeout: 5 * time.Second, BodyTimeout: 5 * time.Second, CloseTimeout: time.Second}, func(r *rig) {
 		head := r.dial(0).send([]byte("GET / HT"))
 		body := r.dial(0).send([]byte(req("POST", "/", "Content-Length: 9\r\n") + "ab"))
 		mute := r.dial(0)

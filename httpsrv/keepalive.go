@@ -62,6 +62,9 @@ func (t *NetTile) fill(slot uint32, c *conn) (stop bool) {
 	}
 	if rx.end == rx.done && rx.done > 0 { // was idle
 		t.setDeadline(slot, t.opt.RequestTimeout.Nanoseconds())
+		t.order.renew(queueHTTP, slot)
+	} else if rx.left != 0 {
+		t.bodyGrows(c)
 	}
 	rx.end += uint64(n)
 	if n == len(room) {

@@ -17,20 +17,40 @@ type TileOptions struct {
 	Callbacks Callbacks
 	BellPath  string // of the FIFO that wakes the tile (tile.Bell); made if it is not there
 
-	SndBuf         int           // bytes of each socket's send buffer; 0: 256 KiB; it bounds what a stalled client pins
-	Headroom       uint64        // bytes of a ring kept free of blocked clients; 0: an eighth of the ring
-	RequestTimeout time.Duration // from accept to the whole request; 0: 10 s
+	SndBuf   int    // bytes of each socket's send buffer; 0: 256 KiB; it bounds what a stalled client pins
+	Headroom uint64 // bytes of a ring kept free of blocked clients; 0: an eighth of the ring
+	// Timeouts. 0 takes the default; docs/hostile.md tells what each is measured from.
+	RequestTimeout time.Duration // from accept to a request's whole head; 0: 10 s
+	BodyTimeout    time.Duration // for the next bytes of a request's body, which has bodyRate besides; 0: 10 s
+	IdleTimeout    time.Duration // with KeepAlive, from a response to the next request's first byte; 0: 60 s
+	WriteTimeout   time.Duration // while bytes wait to be sent and the client takes none; 0: 10 s
 	CloseTimeout   time.Duration // for the end of a closing handshake; 0: 1 s
+	PingInterval   time.Duration // from one ping to a WebSocket to the next; 0: 25 s, negative: no pings
+	PongTimeout    time.Duration // for its pong, from the last byte received on; 0: 10 s
 
-	KeepAlive   bool          // HTTP/1.1 connections live on after a response, also pipelined ones; else each ends with it
-	IdleTimeout time.Duration // with KeepAlive, from a response to the next request's first byte; 0: 60 s
-	PollEvents  int           // sockets served in one Poll, at most; 0: 256, which is the most
+	KeepAlive  bool // HTTP/1.1 connections live on after a response, also pipelined ones; else each ends with it
+	PollEvents int  // sockets served in one Poll, at most; 0: 256, which is the most
 
 	// ReplyWait has clients wait, unread, while the reply ring is full of what others have yet to take: no reply is
 	// lost because another client is slow. Who holds the others up for longer than this is closed (4001, or a reset);
 	// requests with a body get 503 meanwhile. 0: nobody waits, and whose replies are overwritten is closed. Either way
 	// nobody's own requests overwrite its replies.
 	ReplyWait time.Duration
+
+	// Limits besides those of Params.
+	MaxConnectionsPerIP int           // an IPv6 /64 counts as one; unix sockets don't count; 0: none
+	AcceptRate          int           // connections per second, as many at once; those beyond wait in the backlog; 0: none
+	OnFull              OnFull        // what happens to a newcomer when all slots are taken
+	MaxLagBytes         uint64        // how far a client may be behind its ring before it is evicted; 0: what the ring holds
+	MaxLag              time.Duration // how old what it has yet to get may be; 0: as old as the ring holds
+
+	// AllowOrigins are the origins ("https://example.com", scheme and port as
+	// browsers send them) whose pages may open WebSockets, besides those of
+	// the server's own address; "*" allows all.
+	AllowOrigins []string
+	// OnRefusedOrigin is told of each upgrade refused for its Origin; the bytes
+	// are valid until it returns. nil: none.
+	OnRefusedOrigin func(origin, host []byte)
 }
 
 // NetTile is the role of a network tile: one epoll loop over its sockets and
@@ -81,6 +101,11 @@ type NetTile struct {
 	waiters []uint32 // await a buffer
 	waited  []uint32 // did so at the last look
 	wheel   wheel
+	order   queues
+	addrs   addrs // only with MaxConnectionsPerIP
+	rate    bucket
+	refused refusals
+	reserve int // descriptor for turnAway, -1: none
 
 	reqHead h1.Head // of the request being read; a field, so that none is allocated
 	reqNow  Request // being answered
@@ -91,6 +116,7 @@ type NetTile struct {
 	dateSec  int64
 	draining bool
 
+	lag         lagLimits
 	closeWithin time.Duration // for what a client has yet to get before its close frame
 }
 
@@ -142,7 +168,7 @@ func (s *Server) TakeTile(id int, o TileOptions) (*NetTile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tile %d, held by process %d: %w", id, s.TilePid(id), err)
 	}
-	t := &NetTile{srv: s, id: id, lock: lock, cb: o.Callbacks, opt: o, slot: s.slot(id), ep: -1, now: sys.now()}
+	t := &NetTile{srv: s, id: id, lock: lock, cb: o.Callbacks, opt: o, slot: s.slot(id), ep: -1, reserve: -1, now: sys.now()}
 	step(ptTakeover)
 	if err = t.attach(); err == nil {
 		err = t.open()
@@ -157,26 +183,14 @@ func (s *Server) TakeTile(id int, o TileOptions) (*NetTile, error) {
 // attach takes up what of the tile lies in the server's memory.
 func (t *NetTile) attach() error {
 	s, p, l := t.srv, &t.srv.params, &t.srv.lay
-	o := &t.opt
-	if o.SndBuf == 0 {
-		o.SndBuf = 256 << 10
+	if err := t.opt.complete(p); err != nil {
+		return err
 	}
-	if o.Headroom == 0 {
-		o.Headroom = p.OutgoingBufferSz / 8
+	if t.opt.PollEvents <= 0 || t.opt.PollEvents > len(t.events) {
+		t.opt.PollEvents = len(t.events)
 	}
-	if o.RequestTimeout == 0 {
-		o.RequestTimeout = 10 * time.Second
-	}
-	if o.CloseTimeout == 0 {
-		o.CloseTimeout = time.Second
-	}
-	if o.IdleTimeout == 0 {
-		o.IdleTimeout = time.Minute
-	}
-	if o.PollEvents <= 0 || o.PollEvents > len(t.events) {
-		o.PollEvents = len(t.events)
-	}
-	t.closeWithin = o.CloseTimeout
+	t.lagInit()
+	t.closeWithin = t.opt.CloseTimeout
 	var err error
 	if t.cnt, err = s.Counters(t.id); err != nil {
 		return err
@@ -199,11 +213,16 @@ func (t *NetTile) attach() error {
 	t.spare = make([]uint32, 0, l.connCnt)
 	t.waiters = make([]uint32, 0, l.connCnt)
 	t.waited = make([]uint32, 0, l.connCnt)
-	if o.ReplyWait > 0 {
+	if t.opt.ReplyWait > 0 {
 		t.rep = replies{link: make([]replyLink, p.PendingCnt), waiters: make([]uint32, 0, l.connCnt)}
 	}
-	t.wheel = newWheel(l.connCnt, t.now)
 	t.abandon()
+	t.wheel.rebuild(t.conns, t.now)
+	t.order = newQueues(t.conns)
+	if t.opt.MaxConnectionsPerIP > 0 {
+		t.addrs = newAddrs(t.conns)
+	}
+	t.rate = bucket{rate: int64(t.opt.AcceptRate)}
 
 	for _, r := range s.rings {
 		t.rd = append(t.rd, newReader(r, t.id))
@@ -232,6 +251,7 @@ func (t *NetTile) open() (err error) {
 	if err := t.openBell(); err != nil {
 		return err
 	}
+	t.reserve = openReserve()
 	t.slot.pid.Store(uint64(os.Getpid()))
 	t.slot.runs.Add(1)
 	return nil
@@ -297,6 +317,11 @@ func (t *NetTile) Release() {
 	}
 	if t.bell != nil {
 		t.bell.Leave()
+	}
+	t.refused.expire(0)
+	if t.reserve >= 0 {
+		unix.Close(t.reserve)
+		t.reserve = -1
 	}
 	if t.ep >= 0 {
 		sys.close(t.ep)

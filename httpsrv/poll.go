@@ -42,6 +42,12 @@ func (t *NetTile) Poll(now int64, timeoutMs int) int {
 		t.event(&t.events[i])
 	}
 	t.flush()
+	if t.refused.n > 0 {
+		t.refused.expire(t.now)
+	}
+	if t.now >= t.lag.next {
+		t.lagDue()
+	}
 	t.wheel.advance(t.now, t.due)
 	t.flush()
 	return work + n
@@ -64,20 +70,24 @@ func (t *NetTile) wait(timeoutMs int) int {
 	return n // an error is EINTR: nothing yet
 }
 
-// retryIn shortens a wait to the time at which a listener that met a shortage is tried again, or at which who holds up
-// the others' replies has had its time.
+// retryIn shortens a wait to the time at which a listener that met a shortage is tried again, a socket that was
+// refused is let go, or who holds up the others' replies has had its time.
 func (t *NetTile) retryIn(timeoutMs int) int {
-	for i := range t.listeners {
-		if l := &t.listeners[i]; l.more {
-			if ms := int(max(l.retryAt-t.now, 0)/1e6) + 1; timeoutMs < 0 || ms < timeoutMs {
-				timeoutMs = ms
-			}
-		}
-	}
-	if until := t.rep.until; until != 0 {
-		if ms := int(max(until-t.now, 0)/1e6) + 1; timeoutMs < 0 || ms < timeoutMs {
+	sooner := func(at int64) {
+		if ms := int(max(at-t.now, 0)/1e6) + 1; timeoutMs < 0 || ms < timeoutMs {
 			timeoutMs = ms
 		}
+	}
+	for i := range t.listeners {
+		if l := &t.listeners[i]; l.more {
+			sooner(l.retryAt)
+		}
+	}
+	if q := &t.refused; q.n > 0 {
+		sooner(q.till[q.from])
+	}
+	if until := t.rep.until; until != 0 {
+		sooner(until)
 	}
 	return timeoutMs
 }

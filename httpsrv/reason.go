@@ -36,8 +36,8 @@ const (
 	CloseLimit       // no slot
 	CloseProtocol    // any other breach of RFC 6455
 	CloseBadUTF8     // invalid UTF-8 in a text message or close reason
-	CloseNoPong      //
-	CloseOrigin      //
+	CloseNoPong      // no pong in time
+	CloseOrigin      // an upgrade for a page of another origin
 	CloseDrain       // the tile is being drained
 	CloseShutdown    // the producer's input ended, or the instance stops
 	CloseTileLost    // the tile died and its sockets with it

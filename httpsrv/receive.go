@@ -94,9 +94,8 @@ func (t *NetTile) boundHold(slot uint32, c *conn) {
 	switch holds := c.recvBuf|c.msgBuf != 0; {
 	case holds && c.deadline == 0:
 		t.setDeadline(slot, t.opt.RequestTimeout.Nanoseconds())
-	case !holds && c.deadline != 0:
+	case !holds:
 		c.deadline = 0
-		t.wheel.remove(slot)
 	}
 }
 

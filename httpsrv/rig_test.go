@@ -135,6 +135,9 @@ func joinRig(t testing.TB, m shmem.Mem, o TileOptions) *rig {
 	if o.BellPath == "" {
 		o.BellPath = t.TempDir() + "/bell"
 	}
+	if o.PingInterval == 0 { // tests put time forward; those of pings ask for them
+		o.PingInterval = -1
+	}
 	o.Callbacks = r.callbacks()
 	if r.tile, err = s.TakeTile(0, o); err != nil {
 		t.Fatal(err)
@@ -418,8 +421,8 @@ func (t *NetTile) check() error {
 		if holds := c.recvBuf|c.msgBuf != 0; (c.state != stStream || holds) != (c.deadline != 0) && c.flags&flWaitBuf == 0 {
 			bad("slot %d in state %d has deadline %d", i, c.state, c.deadline)
 		}
-		if c.deadline != 0 && t.wheel.where[i] == 0 {
-			bad("slot %d has a deadline and is not in the wheel", i)
+		if d := c.due(); d != 0 && (t.wheel.where[i] == 0 || t.wheel.tickAt(uint32(i)) > t.wheel.tickOf(d)) {
+			bad("slot %d has deadlines %d, %d, %d, and the wheel looks later", i, c.deadline, c.bound, c.ping)
 		}
 	}
 	replies, off := 0, uint64(0)
@@ -460,6 +463,24 @@ func (t *NetTile) check() error {
 					bad("slot %d is in list %d at %d, and says %+v", slot, l, at, loc)
 				}
 			}
+		}
+	}
+	if t.opt.MaxConnectionsPerIP > 0 {
+		if fresh := newAddrs(t.conns); !t.addrs.same(&fresh) {
+			bad("the count by address differs from that of the table")
+		}
+	}
+	for k, n := range []int{queueHTTP: http, queueWs: ws} {
+		prev, found := uint32(0), 0
+		for s := t.order.first[k]; s != 0 && found <= n; s = t.order.next[s-1] {
+			if c := &t.conns[s-1]; c.state == stFree || c.queue() != k || t.order.prev[s-1] != prev {
+				bad("queue %d holds slot %d in state %d, behind %d", k, s-1, c.state, t.order.prev[s-1])
+			}
+			prev = s
+			found++
+		}
+		if found != n || t.order.last[k] != prev {
+			bad("queue %d holds %d of %d", k, found, n)
 		}
 	}
 	for kind, p := range map[string]*pool{"req": &t.req, "head": &t.head, "recv": &t.recv, "msg": &t.msg, "pend": &t.pends} {

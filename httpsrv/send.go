@@ -54,7 +54,7 @@ func (t *NetTile) give(slot uint32, c *conn, rd *reader) (n int, all bool) {
 		t.sendFailed(slot, e)
 		return n, false
 	}
-	t.block(slot, c, e)
+	t.block(slot, c, n, e)
 	return n, false
 }
 
@@ -159,8 +159,11 @@ func (t *NetTile) sendCtl(slot uint32, c *conn, p txPos) bool {
 	}
 	c.ctlLen[piece] = 0
 	c.commit(txPos{p.pos + uint64(n), at(srcRing, c.cursor)})
-	if piece == ctlClose {
+	switch {
+	case piece == ctlClose:
 		c.flags |= flSentClose
+	case piece == ctlHead && c.state == stStream:
+		t.pingSent(slot, c)
 	}
 	return true
 }
@@ -282,6 +285,7 @@ func (t *NetTile) settle(slot uint32, c *conn) bool {
 			t.later(slot)
 		}
 	case stStream:
+		c.bound = 0
 		if c.headBuf != 0 && c.ctlLen == [ctlSlots]uint16{} {
 			t.putBuf(&t.head, &c.headBuf)
 		}

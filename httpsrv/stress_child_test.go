@@ -127,7 +127,7 @@ func stressChild(arg []string) error {
 // stressTile is a network tile; it says where it listens.
 func stressTile(s *Server, ctl *stressCtl, id int, bell, addr string, ended *atomic.Bool) error {
 	open := func(c ConnID) *atomic.Uint64 { return &ctl.conns[id*32+int(c.Slot())%32] }
-	t, err := s.TakeTile(id, TileOptions{BellPath: bell, Callbacks: Callbacks{
+	t, err := s.TakeTile(id, TileOptions{BellPath: bell, PingInterval: 50 * time.Millisecond, PongTimeout: time.Hour, Callbacks: Callbacks{
 		Request: func(q *Request) Response {
 			r := Response{UpgradeWebsocket: true}
 			if string(q.Path) == "/tail" { // sends from where the producer is about to overwrite

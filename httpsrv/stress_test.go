@@ -281,7 +281,7 @@ func (c *stressFan) session(addr string) (code uint16, err error) {
 	for {
 		var f ws.Header
 		for ws.ParseHeader(buf[lo:hi], &f) {
-			if f.Masked || !f.Fin || f.Rsv != 0 || f.Len > stressMax || f.Op != OpBinary && f.Op != ws.OpClose {
+			if f.Masked || !f.Fin || f.Rsv != 0 || f.Len > stressMax || f.Op != OpBinary && f.Op != ws.OpClose && f.Op != ws.OpPing {
 				return 0, fmt.Errorf("%w: frame header %+v after seq %d", errStress, f, c.last)
 			}
 			if uint64(hi-lo-f.HdrLen) < f.Len {
@@ -294,6 +294,12 @@ func (c *stressFan) session(addr string) (code uint16, err error) {
 					return 0, fmt.Errorf("%w: %d bytes after the close frame", errStress, hi-lo)
 				}
 				return binary.BigEndian.Uint16(p), nil
+			}
+			if f.Op == ws.OpPing {
+				if _, err := nc.Write(frame(ws.OpPong, true, string(p))); err != nil {
+					return 0, err
+				}
+				continue
 			}
 			if err := c.message(p, &lastB, &own); err != nil {
 				return 0, err

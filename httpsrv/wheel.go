@@ -24,12 +24,41 @@ func newWheel(slots uint32, now int64) wheel {
 	}
 }
 
+// rebuild makes the wheel of the deadlines in conns: what a tile's successor does.
+// It looks at each connection in the tick in which its predecessor's would have acted.
+func (w *wheel) rebuild(conns []conn, now int64) {
+	*w = newWheel(uint32(len(conns)), now)
+	for i := range conns {
+		if c := &conns[i]; c.state != stFree {
+			if d := c.due(); d != 0 {
+				w.add(uint32(i), d)
+			}
+		}
+	}
+}
+
+// tickOf returns the tick in which a deadline (ns) is looked at, if it is set now.
+func (w *wheel) tickOf(deadline int64) int64 {
+	return min(max(deadline/wheelTick+1, w.tick+1), w.tick+wheelSz-1)
+}
+
+// sooner is add, unless slot is looked at by then anyway.
+func (w *wheel) sooner(slot uint32, deadline int64) {
+	if w.where[slot] == 0 || w.tickAt(slot) > w.tickOf(deadline) {
+		w.add(slot, deadline)
+	}
+}
+
+// tickAt returns the tick in which a slot that is in the wheel is looked at.
+func (w *wheel) tickAt(slot uint32) int64 {
+	next := w.tick + 1
+	return next + (int64(w.where[slot]-1)-next)&(wheelSz-1)
+}
+
 // add has slot looked at once deadline (ns) has passed.
 func (w *wheel) add(slot uint32, deadline int64) {
 	w.remove(slot)
-	t := max(deadline/wheelTick+1, w.tick+1)
-	t = min(t, w.tick+wheelSz-1)
-	b := uint32(t % wheelSz)
+	b := uint32(w.tickOf(deadline) % wheelSz)
 	w.where[slot] = b + 1
 	w.prev[slot], w.next[slot] = 0, w.head[b]
 	if n := w.head[b]; n != 0 {

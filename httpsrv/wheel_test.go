@@ -2,6 +2,7 @@ package httpsrv
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -80,6 +81,81 @@ func TestWheelWait(t *testing.T) {
 	for _, m := range []int{-1, 1 << 20} {
 		if ms := w.wait(0, m); ms < 500 || ms > 540 {
 			t.Error("waits", ms)
+		}
+	}
+}
+
+// A wheel made anew of the deadlines in the table looks at every connection in the
+// very ticks in which the old one acts on it.
+func TestWheelRebuilt(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 1))
+	const slots = 200
+	now := int64(rng.Uint32()) * 1e6
+	conns := make([]conn, slots)
+	old := newWheel(slots, now)
+	set := func(w *wheel, cs []conn, s uint32) {
+		if d := cs[s].due(); d != 0 {
+			w.sooner(s, d)
+		}
+	}
+	pick := func() int64 {
+		switch rng.IntN(3) {
+		case 0:
+			return 0
+		case 1:
+			return now + rng.Int64N(200e6)
+		}
+		return now + rng.Int64N(40e9)
+	}
+	// As timedOut does: those that are due are cleared, and noted with their tick.
+	act := func(w *wheel, cs []conn, now int64, note func(s uint32)) {
+		w.advance(now, func(s uint32) {
+			c := &cs[s]
+			for _, d := range []*int64{&c.deadline, &c.bound, &c.ping} {
+				if *d != 0 && *d <= now {
+					*d = 0
+					note(s)
+				}
+			}
+			if c.state != stFree {
+				set(w, cs, s)
+			}
+		})
+	}
+	for range 3000 { // some life
+		s := uint32(rng.IntN(slots))
+		conns[s] = conn{state: connState(rng.IntN(int(stLinger + 1))), deadline: pick(), bound: pick(), ping: pick()}
+		if conns[s].state == stFree {
+			old.remove(s)
+		} else {
+			set(&old, conns, s)
+		}
+		now += rng.Int64N(wheelTick)
+		act(&old, conns, now, func(uint32) {})
+	}
+	var fresh wheel
+	fresh.rebuild(conns, now)
+	copied := append([]conn(nil), conns...)
+	acted := 0
+	for end := now + 41e9; now < end; now += wheelTick {
+		var a, b []uint32
+		act(&old, conns, now, func(s uint32) { a = append(a, s) })
+		act(&fresh, copied, now, func(s uint32) { b = append(b, s) })
+		slices.Sort(a)
+		slices.Sort(b)
+		if !slices.Equal(a, b) {
+			t.Fatalf("tick %d: the old wheel acts on %v, the new one on %v", now/wheelTick, a, b)
+		}
+		acted += len(a)
+	}
+	if acted < slots/2 {
+		t.Errorf("only %d deadlines came", acted)
+	}
+	for i := range conns {
+		if conns[i].state != stFree && conns[i].due() != 0 {
+			t.Errorf("slot %d was never looked at: %d", i, conns[i].due())
 		}
 	}
 }
