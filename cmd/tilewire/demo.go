@@ -121,7 +121,7 @@ func demo(fl demoFlags) error {
 	}
 	defer in.Remove()
 	cpus := tile.AutoCPUs(1, tile.AllowedCPUs())
-	ns, err := netSpec(in, 0, cpus[0], l)
+	ns, err := netSpec(in, 0, cpus[0], l, defaultLimits())
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,8 @@ type pipeFlags struct {
 	name    string
 	join    string
 	topic   string
+	clients uint32
+	limits  limits
 	privileges
 }
 
@@ -58,10 +60,14 @@ func pipeCmd() *cobra.Command {
 	f.StringVar(&fl.name, "name", "", "name of the instance; default pipe, or pipe-PID if that is taken")
 	f.StringVar(&fl.join, "join", "", "publish into the running instance `NAME` instead of starting one")
 	f.StringVar(&fl.topic, "topic", "default", "topic to publish to")
+	f.Uint32Var(&fl.clients, "max-connections", 4096, "streaming clients; memory is set aside for each")
+	fl.limits.flags(cmd)
 	fl.privileges.flags(cmd)
 	cmd.MarkFlagsMutuallyExclusive("join", "listen")
 	cmd.MarkFlagsMutuallyExclusive("join", "name")
 	cmd.MarkFlagsMutuallyExclusive("join", "history")
+	cmd.MarkFlagsMutuallyExclusive("join", "max-connections")
+	fl.limits.excludes(cmd, "join")
 	return cmd
 }
 
@@ -72,6 +78,9 @@ func pipe(fl pipeFlags) error {
 	}
 	if fl.topic != "default" {
 		return usageError{fmt.Errorf("no topic %q: this instance has one, default", fl.topic)}
+	}
+	if err := errors.Join(checkClients(fl.clients), fl.limits.check()); err != nil {
+		return err
 	}
 	ctx, cancel := stopOnSignal()
 	defer cancel()
@@ -149,7 +158,7 @@ func pipeServe(ctx context.Context, fl pipeFlags, fr feed.Framing) error {
 		return err
 	}
 	defer in.Remove()
-	spec, err := netSpec(in, 0, tile.Float, l)
+	spec, err := netSpec(in, 0, tile.Float, l, fl.limits)
 	if err != nil {
 		return err
 	}
@@ -182,9 +191,9 @@ func pipeServe(ctx context.Context, fl pipeFlags, fr feed.Framing) error {
 }
 
 // createPipe makes the instance: 48 MiB, which fits a container's 64 MiB of
-// shared memory, for 4,096 streaming connections.
+// shared memory, for 4,096 streaming connections (--max-connections).
 func createPipe(fl pipeFlags, l listeners, tiles []instance.Tile) (*instance.Instance, error) {
-	p := defaultParams(32<<20, 4096, 1)
+	p := defaultParams(32<<20, fl.clients, 1)
 	if err := checkHistory(fl.history, p); err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ import (
 
 func runCmd() *cobra.Command {
 	var s shape
+	var lim limits
 	var pr privileges
 	var affinity, framing, user string
 	var discard bool
@@ -35,10 +36,11 @@ flag, a busy port), what was made before stays, unless --discard is given.`,
 			if pr.user, err = instance.LookupUser(user); err != nil {
 				return err
 			}
-			return runInstance(s, pr, affinity, framing, discard, args)
+			return runInstance(s, lim, pr, affinity, framing, discard, args)
 		},
 	}
 	s.flags(cmd)
+	lim.flags(cmd)
 	pr.flags(cmd)
 	cmd.Flags().StringVar(&user, "user", "", "run the tiles as this user; for root")
 	cmd.Flags().StringVar(&affinity, "affinity", "auto", "CPUs of the network tiles: auto, or a list such as 2 or f1 (floating)")
@@ -47,7 +49,7 @@ flag, a busy port), what was made before stays, unless --discard is given.`,
 	return cmd
 }
 
-func runInstance(s shape, pr privileges, affinity, framing string, discard bool, command []string) error {
+func runInstance(s shape, lim limits, pr privileges, affinity, framing string, discard bool, command []string) error {
 	ctx, cancel := stopOnSignal()
 	defer cancel()
 	if err := pr.check(); err != nil {
@@ -73,6 +75,9 @@ func runInstance(s shape, pr privileges, affinity, framing string, discard bool,
 		if err := s.adopt(in); err != nil {
 			return err
 		}
+	}
+	if err := errors.Join(checkClients(s.clients), lim.check()); err != nil {
+		return err
 	}
 	cpus, err := tile.PickCPUs(affinity, 1, tile.AllowedCPUs())
 	if err != nil {
@@ -104,7 +109,7 @@ func runInstance(s shape, pr privileges, affinity, framing string, discard bool,
 		return err
 	}
 	in.Info.Listen, in.Info.History = l.addrs, s.history
-	net, err := netSpec(in, 0, cpus[0], l)
+	net, err := netSpec(in, 0, cpus[0], l, lim)
 	if err != nil {
 		return err
 	}

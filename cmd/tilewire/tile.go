@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"time"
@@ -50,7 +49,9 @@ func tileCmd() *cobra.Command {
 
 	var fds []int
 	var history uint32
-	net := &cobra.Command{Use: kindNet, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return netTile(a, fds, history) }}
+	var lim limits
+	net := &cobra.Command{Use: kindNet, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return netTile(a, fds, history, lim) }}
+	lim.flags(net)
 	net.Flags().IntSliceVar(&fds, "listen-fds", nil, "inherited listening sockets")
 	net.Flags().Uint32Var(&history, "history", 0, "messages that a late joiner gets")
 
@@ -106,7 +107,7 @@ func failed(cnc *tile.Cnc, err *error) {
 }
 
 // netTile is a network tile's process: one loop over Poll.
-func netTile(a tileArgs, fds []int, history uint32) (err error) {
+func netTile(a tileArgs, fds []int, history uint32, lim limits) (err error) {
 	in, cnc, err := a.enter(kindNet)
 	if err != nil {
 		return err
@@ -116,10 +117,14 @@ func netTile(a tileArgs, fds []int, history uint32) (err error) {
 	if err != nil {
 		return err
 	}
-	t, err := in.Server.TakeTile(a.id, httpsrv.TileOptions{
-		BellPath:  in.Bell(a.id),
-		Callbacks: httpsrv.Callbacks{Request: routes(home, history)},
-	})
+	o := httpsrv.TileOptions{
+		BellPath: in.Bell(a.id), SndBuf: sndBuf, Callbacks: httpsrv.Callbacks{Request: routes(home, history)},
+		OnRefusedOrigin: newRefusedOrigins(logger()).refused,
+	}
+	if err := lim.options(&o); err != nil {
+		return err
+	}
+	t, err := in.Server.TakeTile(a.id, o)
 	if err != nil {
 		return err
 	}
@@ -171,23 +176,10 @@ func routes(home httpsrv.Static, history uint32) func(*httpsrv.Request) httpsrv.
 		case "/":
 			return get(httpsrv.Response{ContentType: page.ContentType, CacheControl: "no-cache", StaticBody: home}, r)
 		case "/ws":
-			if r.Headers.UpgradeWebsocket && !sameOrigin(r.Headers.Origin, r.Headers.Host) {
-				return httpsrv.Response{Status: 403}
-			}
 			return get(httpsrv.Response{UpgradeWebsocket: true, History: history}, r)
 		}
 		return httpsrv.Response{Status: 404}
 	}
-}
-
-// sameOrigin reports whether a browser's page comes from this server. Clients
-// that are no browsers send no Origin.
-func sameOrigin(origin, host []byte) bool {
-	if origin == nil {
-		return true
-	}
-	_, o, ok := bytes.Cut(origin, []byte("://"))
-	return ok && bytes.EqualFold(o, host)
 }
 
 // tickerTile publishes numbered, verifiable messages at a rate.

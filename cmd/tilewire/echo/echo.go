@@ -107,6 +107,7 @@ func New(o Options) (_ *Server, err error) {
 	}
 	s.tile, err = s.srv.TakeTile(0, httpsrv.TileOptions{
 		BellPath: filepath.Join(s.dir, "bell"), ReplyWait: replyWait, CloseTimeout: replyWait,
+		WriteTimeout: replyWait, PingInterval: -1, AllowOrigins: []string{"*"}, // it answers whoever tests, and begins nothing
 		Callbacks: httpsrv.Callbacks{Request: s.request, WsMessage: s.message},
 	})
 	if err != nil {

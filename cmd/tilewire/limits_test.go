@@ -1,0 +1,173 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/spf13/cobra"
+
+	"github.com/tilewire/tilewire/cmd/tilewire/instance"
+	"github.com/tilewire/tilewire/httpsrv"
+	"github.com/tilewire/tilewire/shmem"
+)
+
+// What a tile's process is given says the same as the flags that people gave.
+func TestLimitsHandedOn(t *testing.T) {
+	for _, args := range [][]string{
+		nil,
+		{"--max-connections-per-ip=7", "--accept-rate=100", "--on-full=evict", "--header-timeout=1s", "--write-timeout=2s", "--ping-interval=0",
+			"--pong-timeout=3s", "--allow-origin=https://a.example", "--allow-origin=*"},
+	} {
+		parse := func(args []string) (o httpsrv.TileOptions, l limits) {
+			cmd := new(cobra.Command)
+			l.flags(cmd)
+			if err := cmd.ParseFlags(args); err != nil {
+				t.Fatal(err)
+			}
+			if err := l.options(&o); err != nil {
+				t.Fatal(err)
+			}
+			return o, l
+		}
+		a, l := parse(args)
+		b, _ := parse(l.args())
+		if !slices.Equal(a.AllowOrigins, b.AllowOrigins) {
+			t.Errorf("origins %q, %q", a.AllowOrigins, b.AllowOrigins)
+		}
+		a.AllowOrigins, b.AllowOrigins = nil, nil
+		type plain struct {
+			perIP, rate                            int
+			full                                   httpsrv.OnFull
+			header, write, pingInterval, pongLimit time.Duration
+		}
+		of := func(o httpsrv.TileOptions) plain {
+			return plain{o.MaxConnectionsPerIP, o.AcceptRate, o.OnFull, o.RequestTimeout, o.WriteTimeout, o.PingInterval, o.PongTimeout}
+		}
+		if of(a) != of(b) {
+			t.Errorf("%+v, handed on %+v", of(a), of(b))
+		}
+		if args != nil && of(a) != (plain{7, 100, httpsrv.EvictSlowest, time.Second, 2 * time.Second, -1, 3 * time.Second}) {
+			t.Errorf("%+v", of(a))
+		}
+	}
+}
+
+// A page of another origin gets 403, and people get the flag that would allow it;
+// with that flag it gets in.
+func TestAllowOrigin(t *testing.T) {
+	dial := func(p *proc, origin string) (*websocket.Conn, *http.Response, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		return websocket.Dial(ctx, p.url+"ws", &websocket.DialOptions{HTTPHeader: http.Header{"Origin": {origin}}})
+	}
+	p := serve(t)
+	if _, resp, err := dial(p, "https://app.example"); err == nil || resp == nil || resp.StatusCode != 403 {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	p.says(`"allow_it_with":"--allow-origin https://app.example"`)
+	p.in.Close()
+	p.exit(0)
+	p = serve(t, "--allow-origin", "https://app.example")
+	c, _, err := dial(p, "https://app.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.write("hello\n")
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	if _, b, err := c.Read(ctx); err != nil || string(b) != "hello" {
+		t.Errorf("%q, %v", b, err)
+	}
+	_ = c.CloseNow()
+	p.in.Close()
+	p.exit(0)
+}
+
+// However often a page tries, it gets few lines, and all tries are accounted for.
+func TestRefusedOriginsAreFew(t *testing.T) {
+	out := newOutput()
+	r := newRefusedOrigins(slog.New(slog.NewJSONHandler(out, nil)))
+	long := bytes.Repeat([]byte("x"), 5000)
+	for range 10000 {
+		r.refused([]byte("https://evil.example\n"), long)
+	}
+	begin := time.Now()
+	for told := uint64(0); told+r.more.Load() < 10000; {
+		if time.Since(begin) > limit {
+			t.Fatalf("%d told, %d to be told", told, r.more.Load())
+		}
+		s := out.String()
+		told = 0
+		for _, l := range strings.Split(strings.TrimSpace(s), "\n") {
+			var line struct {
+				Origin, Host string
+				More         uint64 `json:"refused_besides"`
+			}
+			if l == "" {
+				continue
+			}
+			if err := json.Unmarshal([]byte(l), &line); err != nil {
+				t.Fatal(err, l)
+			}
+			if line.Origin != "https://evil.example\n" || len(line.Host) != 256 {
+				t.Errorf("%+v", line)
+			}
+			told += 1 + line.More
+		}
+		if n := strings.Count(s, "\n"); n > 5 {
+			t.Fatalf("%d lines", n)
+		}
+		time.Sleep(time.Millisecond) // for the writing goroutine
+	}
+}
+
+// The limits hold in the tile that pipe starts.
+func TestLimitsHold(t *testing.T) {
+	p := serve(t, "--max-connections-per-ip", "2", "--ping-interval", "100ms", "--max-connections", "8")
+	a, b := p.dial(), p.dial()
+	resp, err := http.Get(p.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 429 || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("%s", resp.Status)
+	}
+	in, err := instance.Join(p.name, shmem.ReadOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Leave()
+	if n := in.Server.Params().MaxWsConnectionCnt; n != 8 {
+		t.Errorf("memory for %d streams", n)
+	}
+	cnt, err := in.Server.Counters(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan error, 2)
+	for _, c := range []*client{a, b} { // which answers pings
+		go func() { read <- c.closed(websocket.StatusGoingAway, "end of input") }()
+	}
+	pongs := cnt.Lookup("pongs")
+	for begin := time.Now(); pongs.Load() < 6; time.Sleep(time.Millisecond) { // no event tells
+		if time.Since(begin) > limit {
+			t.Fatalf("%d pongs", pongs.Load())
+		}
+	}
+	p.in.Close()
+	for range 2 {
+		if err := <-read; err != nil {
+			t.Error(err)
+		}
+	}
+	p.exit(0)
+}
