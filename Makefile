@@ -5,7 +5,7 @@ RACE := ./shmem ./wksp ./tile/... ./httpsrv/... ./cmd/tilewire/echo ./cmd/tilewi
 # -p 1: the packages of timing take turns, there are but two CPUs.
 GOTEST := go test -p 1
 
-.PHONY: help build try test quick race conformance explore stress fuzz browser bench bench-quick bench-diff lint clean
+.PHONY: help build try test quick race conformance explore stress fuzz abuse browser bench bench-quick bench-diff lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ stress: ## processes, slow clients, kills and a small ring, every byte verified
 
 fuzz: ## every fuzz target for FUZZTIME (30s) each
 	@scripts/fuzz.sh $(FUZZTIME)
+
+abuse: build ## attacks on a real server beside good clients, two minutes (docs/hostile.md)
+	go run ./scripts/abuse
 
 browser: ## the live page in a real Chromium; screenshots in bin/screenshots
 	scripts/browser.sh
