@@ -37,9 +37,15 @@ func (w *wheel) rebuild(conns []conn, now int64) {
 	}
 }
 
-// tickOf returns the tick in which a deadline (ns) is looked at, if it is set now.
+// tickOf returns the tick in which a deadline (ns) is looked at, if it is set now: the first one that begins after it, or
+// for want of buckets one that ends before it, when it is put where it belongs. Never that of the deadline itself, in
+// which it may have passed or not.
 func (w *wheel) tickOf(deadline int64) int64 {
-	return min(max(deadline/wheelTick+1, w.tick+1), w.tick+wheelSz-1)
+	t := max(deadline/wheelTick+1, w.tick+1)
+	if last := w.tick + wheelSz - 1; t > last {
+		t = min(last, t-2)
+	}
+	return t
 }
 
 // sooner is add, unless slot is looked at by then anyway.
