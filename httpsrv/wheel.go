@@ -25,7 +25,7 @@ func newWheel(slots uint32, now int64) wheel {
 }
 
 // rebuild makes the wheel of the deadlines in conns: what a tile's successor does.
-// It looks at each connection in the tick in which its predecessor's would have acted.
+// It finds each deadline within the tick after it, as its predecessor's.
 func (w *wheel) rebuild(conns []conn, now int64) {
 	*w = newWheel(uint32(len(conns)), now)
 	for i := range conns {
@@ -37,15 +37,9 @@ func (w *wheel) rebuild(conns []conn, now int64) {
 	}
 }
 
-// tickOf returns the tick in which a deadline (ns) is looked at, if it is set now: the first one that begins after it, or
-// for want of buckets one that ends before it, when it is put where it belongs. Never that of the deadline itself, in
-// which it may have passed or not.
+// tickOf returns the tick in which a deadline (ns) is looked at, if it is set now.
 func (w *wheel) tickOf(deadline int64) int64 {
-	t := max(deadline/wheelTick+1, w.tick+1)
-	if last := w.tick + wheelSz - 1; t > last {
-		t = min(last, t-2)
-	}
-	return t
+	return min(max(deadline/wheelTick+1, w.tick+1), w.tick+wheelSz-1)
 }
 
 // sooner is add, unless slot is looked at by then anyway.
