@@ -19,7 +19,10 @@ type limits struct {
 	onFull string
 	origin []string
 
-	header, body, write, pingInterval, pongTimeout time.Duration
+	keepAlive bool
+	lagBytes  uint64
+
+	header, body, idle, write, pingInterval, pongTimeout, lag time.Duration
 }
 
 // flags declares them on pipe and run, and on the tile that they start.
@@ -31,6 +34,10 @@ func (l *limits) flags(cmd *cobra.Command) {
 	f.StringArrayVar(&l.origin, "allow-origin", nil, "`ORIGIN` (https://app.example) whose pages may open WebSockets, besides this server's own; * for all; repeatable")
 	f.DurationVar(&l.header, "header-timeout", 10*time.Second, "from accept to a request's whole head")
 	f.DurationVar(&l.body, "body-timeout", 10*time.Second, "for the next bytes of a request's body; the whole has a second more for each KiB")
+	f.BoolVar(&l.keepAlive, "keep-alive", false, "answer several requests a connection, also pipelined ones")
+	f.DurationVar(&l.idle, "idle-timeout", time.Minute, "with --keep-alive, from a response to the next request")
+	f.Uint64Var(&l.lagBytes, "max-lag-bytes", 0, "evict a client that is further behind the ring; 0: as far as it reaches")
+	f.DurationVar(&l.lag, "max-lag", 0, "evict a client that is further behind; 0: no limit")
 	f.DurationVar(&l.write, "write-timeout", 10*time.Second, "close a client that takes none of the bytes that wait for it for so long")
 	f.DurationVar(&l.pingInterval, "ping-interval", 25*time.Second, "from one ping to a WebSocket to the next; 0: no pings")
 	f.DurationVar(&l.pongTimeout, "pong-timeout", 10*time.Second, "close a WebSocket (4002) whose pong does not come within so long")
@@ -68,10 +75,13 @@ func (l *limits) options(o *httpsrv.TileOptions) error {
 	}{
 		{"header-timeout", l.header, &o.RequestTimeout}, {"body-timeout", l.body, &o.BodyTimeout}, {"write-timeout", l.write, &o.WriteTimeout},
 		{"ping-interval", l.pingInterval, &o.PingInterval}, {"pong-timeout", l.pongTimeout, &o.PongTimeout},
+		{"idle-timeout", l.idle, &o.IdleTimeout}, {"max-lag", l.lag, &o.MaxLag},
 	} {
-		if d.flag == "ping-interval" && d.v == 0 {
+		switch {
+		case d.flag == "ping-interval" && d.v == 0:
 			d.v = -1
-		} else if d.v < 100*time.Millisecond || d.v > 24*time.Hour {
+		case d.flag == "max-lag" && d.v == 0:
+		case d.v < 100*time.Millisecond || d.v > 24*time.Hour:
 			return usageError{fmt.Errorf("--%s %v: 100ms to 24h", d.flag, d.v)}
 		}
 		*d.to = d.v
@@ -81,7 +91,7 @@ func (l *limits) options(o *httpsrv.TileOptions) error {
 			return usageError{fmt.Errorf("--allow-origin %q: want SCHEME://HOST or SCHEME://HOST:PORT without a path, or *", a)}
 		}
 	}
-	o.AllowOrigins = l.origin
+	o.AllowOrigins, o.KeepAlive, o.MaxLagBytes = l.origin, l.keepAlive, l.lagBytes
 	return nil
 }
 
@@ -94,6 +104,8 @@ func (l *limits) args() []string {
 		"--max-connections-per-ip=" + strconv.Itoa(l.perIP), "--accept-rate=" + strconv.Itoa(l.rate), "--on-full=" + l.onFull,
 		"--header-timeout=" + l.header.String(), "--body-timeout=" + l.body.String(), "--write-timeout=" + l.write.String(),
 		"--ping-interval=" + l.pingInterval.String(), "--pong-timeout=" + l.pongTimeout.String(),
+		"--keep-alive=" + strconv.FormatBool(l.keepAlive), "--idle-timeout=" + l.idle.String(),
+		"--max-lag-bytes=" + strconv.FormatUint(l.lagBytes, 10), "--max-lag=" + l.lag.String(),
 	}
 	for _, o := range l.origin {
 		args = append(args, "--allow-origin="+o)

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/tilewire/tilewire/cmd/tilewire/config"
 	"github.com/tilewire/tilewire/cmd/tilewire/ctl"
 	"github.com/tilewire/tilewire/cmd/tilewire/feed"
 	"github.com/tilewire/tilewire/cmd/tilewire/instance"
@@ -54,7 +55,7 @@ func run(args []string) int {
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(pipeCmd(), runCmd(), demoCmd(), serverCmd(), tileCmd(), versionCmd(), benchCmd(), benchServeCmd(), echoCmd())
+	root.AddCommand(pipeCmd(), runCmd(), demoCmd(), serverCmd(), tileCmd(), versionCmd(), benchCmd(), benchServeCmd(), configCmd(), validateCmd(), echoCmd())
 	root.AddCommand(ctl.Commands()...)
 	root.SetArgs(args)
 	cmd, err := root.ExecuteC()
@@ -66,7 +67,9 @@ func run(args []string) int {
 	if errors.Is(err, shmem.ErrNoMemory) || errors.Is(err, shmem.ErrNoPages) {
 		line += ctl.ReapHint()
 	}
-	if code == exitUsage {
+	if errors.Is(err, config.ErrConfig) {
+		line = err.Error() // with line and caret
+	} else if code == exitUsage {
 		line += fmt.Sprintf(" (`%s --help` explains)", cmd.CommandPath())
 	}
 	fmt.Fprintf(os.Stderr, "tilewire: %s\n", line)
@@ -87,7 +90,7 @@ func oneLine(err error) string {
 func exitCode(err error) int {
 	var usage usageError
 	switch {
-	case errors.As(err, &usage), errors.Is(err, feed.ErrFraming), errors.Is(err, httpsrv.ErrParams), errors.Is(err, shmem.ErrBadName),
+	case errors.As(err, &usage), errors.Is(err, feed.ErrFraming), errors.Is(err, config.ErrConfig), errors.Is(err, httpsrv.ErrParams), errors.Is(err, shmem.ErrBadName),
 		errors.Is(err, shmem.ErrBadSize), errors.Is(err, instance.ErrUser), errors.Is(err, topo.ErrRefused), cobraUsage(err):
 		return exitUsage
 	case errors.Is(err, shmem.ErrNoMemory), errors.Is(err, shmem.ErrNoPages), errors.Is(err, shmem.ErrMlock),

@@ -19,7 +19,8 @@ func runCmd() *cobra.Command {
 	var s shape
 	var lim limits
 	var pr privileges
-	var affinity, framing, user string
+	var affinity, framing, user, file string
+	var budget int
 	var discard bool
 	cmd := &cobra.Command{
 		Use:   "run [-- COMMAND [ARG...]]",
@@ -29,19 +30,26 @@ watched and restarted. With a COMMAND, a producer tile runs it and publishes eac
 line of its output; without one, join a producer with: tilewire pipe --join NAME.
 The memory that "tilewire server new" made under this name is used, with what it
 was made for, or made here; it is removed at the end. If the run is refused (a bad
-flag, a busy port), what was made before stays, unless --discard is given.`,
+flag, a busy port), what was made before stays, unless --discard is given.
+Most flags are keys of the configuration as well (tilewire config default): flags
+win over TILEWIRE_... variables, those over the file.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			err := configure(cmd, file)
+			if err != nil {
+				return err
+			}
 			s.changed = cmd.Flags().Changed
-			var err error
 			if pr.user, err = instance.LookupUser(user); err != nil {
 				return err
 			}
-			return runInstance(s, lim, pr, affinity, framing, discard, args)
+			return runInstance(s, lim, pr, affinity, framing, budget, discard, args)
 		},
 	}
 	s.flags(cmd)
 	lim.flags(cmd)
 	pr.flags(cmd)
+	cmd.Flags().StringVar(&file, "config", "", "configuration `FILE` (TOML)")
+	cmd.Flags().IntVar(&budget, "restart-max", 5, "restarts of one tile within a minute; more end the instance with exit code 4")
 	cmd.Flags().StringVar(&user, "user", "", "run the tiles as this user; for root")
 	cmd.Flags().StringVar(&affinity, "affinity", "auto", "CPUs of the network tiles: auto, or a list such as 2 or f1 (floating)")
 	cmd.Flags().StringVar(&framing, "frame", "line", "where a message of COMMAND's output ends: line, nul, len32")
@@ -49,7 +57,7 @@ flag, a busy port), what was made before stays, unless --discard is given.`,
 	return cmd
 }
 
-func runInstance(s shape, lim limits, pr privileges, affinity, framing string, discard bool, command []string) error {
+func runInstance(s shape, lim limits, pr privileges, affinity, framing string, budget int, discard bool, command []string) error {
 	ctx, cancel := stopOnSignal()
 	defer cancel()
 	if err := pr.check(); err != nil {
@@ -85,6 +93,9 @@ func runInstance(s shape, lim limits, pr privileges, affinity, framing string, d
 	}
 	if _, err := feed.ParseFraming(framing); err != nil {
 		return err
+	}
+	if budget < 0 || budget > 1000 {
+		return usageError{fmt.Errorf("--restart-max %d: 0 to 1000", budget)}
 	}
 	if len(command) > 0 {
 		if err := checkCommand(command); err != nil {
@@ -127,7 +138,7 @@ func runInstance(s shape, lim limits, pr privileges, affinity, framing string, d
 	if err != nil {
 		return err
 	}
-	c, err := launch(specs, func(_ *crew, e topo.Event) { logEvent(log, e) })
+	c, err := launch(specs, budget, func(_ *crew, e topo.Event) { logEvent(log, e) })
 	if err != nil {
 		return err
 	}

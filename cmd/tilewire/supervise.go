@@ -61,12 +61,18 @@ type crew struct {
 // heartbeatTimeout is the age from which on a tile's heartbeat is stale.
 const heartbeatTimeout = 2 * time.Second
 
+// defaultBudget is how often a tile may be restarted within a minute.
+const defaultBudget = 5
+
 // launch starts the tiles; event gets what happens to them.
-func launch(specs []topo.Spec, event func(*crew, topo.Event)) (*crew, error) {
+func launch(specs []topo.Spec, budget int, event func(*crew, topo.Event)) (*crew, error) {
+	if budget == 0 {
+		budget = -1 // none
+	}
 	c := &crew{gone: make(chan struct{})}
 	var err error
 	c.Supervisor, err = topo.New(specs, topo.Options{
-		HaltGrace: 4 * time.Second, HeartbeatTimeout: heartbeatTimeout, Refusal: exitRefused, Event: func(e topo.Event) { event(c, e) },
+		HaltGrace: 4 * time.Second, HeartbeatTimeout: heartbeatTimeout, Refusal: exitRefused, Budget: budget, Event: func(e topo.Event) { event(c, e) },
 		Spare: func(pid int) bool { return int64(pid) == c.spared.Load() },
 	})
 	if err != nil {

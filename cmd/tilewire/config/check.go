@@ -34,10 +34,6 @@ func (c *Config) check(place func(key string) string) error {
 		return complain(fmt.Sprintf("topic[%d].name", min(1, len(c.Topic))), "is one of %d topics; an instance has one", len(c.Topic))
 	case c.Topic[0].Name != "default":
 		return complain("topic[0].name", "is %q; the one topic is called default", c.Topic[0].Name)
-	case uint64(c.Topic[0].History) > c.Topic[0].RingDepth:
-		return complain("topic[0].history", "is %d, more than the %d messages that the ring holds (ring_depth)", c.Topic[0].History, c.Topic[0].RingDepth)
-	case c.Websocket.MaxClientFrameBytes < c.Server.MaxRequestBytes:
-		return complain("websocket.max_client_frame_bytes", "is %d, must be at least server.max_request_bytes, %d", c.Websocket.MaxClientFrameBytes, c.Server.MaxRequestBytes)
 	}
 	for _, o := range c.Websocket.AllowedOrigins {
 		if o != "*" && o != "same-origin" && !strings.Contains(o, "://") {

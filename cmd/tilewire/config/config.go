@@ -16,7 +16,6 @@ var DefaultFile string
 type Config struct {
 	Name        string      `toml:"name"`
 	User        string      `toml:"user"`
-	Log         Log         `toml:"log"`
 	Layout      Layout      `toml:"layout"`
 	Memory      Memory      `toml:"memory"`
 	Topic       []Topic     `toml:"topic"`
@@ -27,12 +26,6 @@ type Config struct {
 	Development Development `toml:"development"`
 }
 
-// Log is how the instance logs.
-type Log struct {
-	Level  string `toml:"level" oneof:"debug info warn error"`
-	Format string `toml:"format" oneof:"auto text json"`
-}
-
 // Layout is which tiles there are, and where they run.
 type Layout struct {
 	Affinity string `toml:"affinity"`
@@ -40,15 +33,13 @@ type Layout struct {
 
 // Memory is what the region lies on.
 type Memory struct {
-	Backing     string `toml:"backing" oneof:"auto hugetlbfs shm"`
-	MaxPageSize string `toml:"max_page_size" oneof:"normal huge gigantic"`
+	Backing string `toml:"backing" oneof:"auto hugetlbfs shm"`
 }
 
 // Topic is one ring.
 type Topic struct {
 	Name        string `toml:"name"`
 	RingSizeMib uint64 `toml:"ring_size_mib" min:"1" max:"524288" pow2:"yes"`
-	RingDepth   uint64 `toml:"ring_depth" min:"4" max:"4294967296" pow2:"yes"`
 	History     uint32 `toml:"history"`
 }
 
@@ -56,36 +47,32 @@ type Topic struct {
 type Server struct {
 	Listen              []string `toml:"listen" some:"yes"`
 	MaxConnections      uint32   `toml:"max_connections" min:"1" max:"1048576"`
-	MaxConnectionsPerIP uint32   `toml:"max_connections_per_ip"`
-	AcceptRatePerSecond uint32   `toml:"accept_rate_per_second"`
+	MaxConnectionsPerIP uint32   `toml:"max_connections_per_ip" max:"16777216"`
+	AcceptRatePerSecond uint32   `toml:"accept_rate_per_second" max:"1000000000"`
 	OnFull              string   `toml:"on_full" oneof:"refuse evict"`
-	MaxRequestBytes     uint32   `toml:"max_request_bytes" min:"64" max:"1073741824"`
-	HeaderTimeoutMillis uint32   `toml:"header_timeout_millis" min:"1"`
-	IdleTimeoutMillis   uint32   `toml:"idle_timeout_millis" min:"1"`
+	HeaderTimeoutMillis uint32   `toml:"header_timeout_millis" min:"100" max:"86400000"`
+	BodyTimeoutMillis   uint32   `toml:"body_timeout_millis" min:"100" max:"86400000"`
+	IdleTimeoutMillis   uint32   `toml:"idle_timeout_millis" min:"100" max:"86400000"`
 	KeepAlive           bool     `toml:"keep_alive"`
-	MaxPendingRequests  uint32   `toml:"max_pending_requests" min:"1" max:"65536"`
 }
 
 // Websocket is what is asked of WebSocket clients.
 type Websocket struct {
 	AllowedOrigins      []string `toml:"allowed_origins"`
-	MaxClientFrameBytes uint32   `toml:"max_client_frame_bytes" min:"64" max:"1073741824"`
-	PingIntervalSeconds uint32   `toml:"ping_interval_seconds"`
-	PongTimeoutSeconds  uint32   `toml:"pong_timeout_seconds" min:"1"`
+	PingIntervalSeconds uint32   `toml:"ping_interval_seconds" max:"86400"`
+	PongTimeoutSeconds  uint32   `toml:"pong_timeout_seconds" min:"1" max:"86400"`
 }
 
 // SlowClient is when a client is too slow.
 type SlowClient struct {
-	MaxLagMessages     uint64 `toml:"max_lag_messages"`
 	MaxLagBytes        uint64 `toml:"max_lag_bytes"`
-	MaxLagSeconds      uint32 `toml:"max_lag_seconds"`
-	WriteTimeoutMillis uint32 `toml:"write_timeout_millis" min:"1"`
+	MaxLagSeconds      uint32 `toml:"max_lag_seconds" max:"86400"`
+	WriteTimeoutMillis uint32 `toml:"write_timeout_millis" min:"100" max:"86400000"`
 }
 
 // Supervisor is how tiles are kept up.
 type Supervisor struct {
-	RestartMaxPerMinute    int    `toml:"restart_max_per_minute" min:"0" max:"1000"`
-	HeartbeatTimeoutMillis uint32 `toml:"heartbeat_timeout_millis" min:"100"`
+	RestartMaxPerMinute uint32 `toml:"restart_max_per_minute" max:"1000"`
 }
 
 // Development is what only those who work on Tilewire itself change.

@@ -72,7 +72,9 @@ func (c *Config) decode(path string, text []byte) error {
 		t := &into.Topic[i]
 		if len(c.Topic) > 0 {
 			d := c.Topic[0]
-			t.RingSizeMib, t.RingDepth = or(t.RingSizeMib, d.RingSizeMib), or(t.RingDepth, d.RingDepth)
+			if t.RingSizeMib == 0 {
+				t.RingSizeMib = d.RingSizeMib
+			}
 			if t.Name == "" && len(into.Topic) == 1 {
 				t.Name = d.Name
 			}
@@ -80,11 +82,4 @@ func (c *Config) decode(path string, text []byte) error {
 	}
 	*c = into
 	return nil
-}
-
-func or(v, def uint64) uint64 {
-	if v == 0 {
-		return def
-	}
-	return v
 }

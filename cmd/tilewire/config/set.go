@@ -28,7 +28,7 @@ func (c *Config) environ(env []string) (from map[string]string, err error) {
 	err = c.each(func(key string, _ reflect.StructField, v reflect.Value) error {
 		name := Variable(key)
 		text, ok := vars[name]
-		if !ok {
+		if !ok || text == "" { // as usual, an empty variable says nothing
 			return nil
 		}
 		from[key] = name
@@ -58,6 +58,30 @@ func (c *Config) Set(key, text string) error {
 		return fmt.Errorf("%w: no key %s%s", ErrConfig, key, c.near(key))
 	}
 	return nil
+}
+
+// Keys returns the names of all keys.
+func (c *Config) Keys() (keys []string) {
+	_ = c.each(func(key string, _ reflect.StructField, _ reflect.Value) error {
+		keys = append(keys, key)
+		return nil
+	})
+	return keys
+}
+
+// Get returns the values of a key as texts: one, or those of a list. nil: no such key.
+func (c *Config) Get(key string) (texts []string) {
+	_ = c.each(func(k string, _ reflect.StructField, v reflect.Value) error {
+		switch {
+		case k != key:
+		case v.Kind() == reflect.Slice:
+			texts = v.Interface().([]string)
+		default:
+			texts = []string{fmt.Sprint(v.Interface())}
+		}
+		return nil
+	})
+	return texts
 }
 
 func set(v reflect.Value, text string) error {
