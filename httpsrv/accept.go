@@ -157,11 +157,16 @@ func (t *NetTile) setPeer(c *conn) {
 	c.peerPort = binary.BigEndian.Uint16([]byte{byte(t.accepted.Addr.Data[0]), byte(t.accepted.Addr.Data[1])})
 }
 
-// today returns the Date field's value, formatted once a second.
-func (t *NetTile) today() *[29]byte {
-	if sec, ok := sys.unixSec(); ok && sec != t.dateSec {
-		t.dateSec = sec
-		h1.FormatDate(&t.date, sec)
+// dateField is a Date field's value, formatted once a second.
+type dateField struct {
+	date    [29]byte
+	dateSec int64
+}
+
+func (d *dateField) today() *[29]byte {
+	if sec, ok := sys.unixSec(); ok && sec != d.dateSec {
+		d.dateSec = sec
+		h1.FormatDate(&d.date, sec)
 	}
-	return &t.date
+	return &d.date
 }

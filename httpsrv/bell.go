@@ -39,6 +39,18 @@ func (b *tileBell) ring() {
 	}
 }
 
+// openBell formats the doorbell of a role in m, unless the predecessor's is the same one.
+func openBell(m shmem.Mem, path string) (*tile.Bell, error) {
+	b, err := tile.BellJoin(m)
+	if err == nil && b.Path() == path {
+		return b, nil
+	}
+	if err := tile.BellNew(m, path); err != nil {
+		return nil, err
+	}
+	return tile.BellJoin(m)
+}
+
 // WakeTile rings tile i's doorbell, so that it sees at once what was changed in
 // shared memory; a tile that is awake needs it not.
 func (s *Server) WakeTile(i int) error {

@@ -32,7 +32,7 @@ func (r CloseReason) code() uint16 {
 		return CodeGoingAway
 	case CloseDrain, CloseTileLost:
 		return CodeRestart
-	case CloseEvicted, CloseLimit:
+	case CloseEvicted, CloseLimit, CloseAppGone:
 		return CodeOverloaded
 	case CloseTooSlow, CloseWsClientTooSlow:
 		return CodeLagged
@@ -142,6 +142,10 @@ func (t *NetTile) beginClose(slot uint32, code uint16, text string, why CloseRea
 	if c.state == stUpgrade {
 		c.ring = NoRing
 	}
+	if c.evFlags&evWaits != 0 { // what it waited with goes nowhere; the peer's close is to be read
+		t.unwait(slot, c)
+		c.flags |= flMore
+	}
 	t.list(slot, listNone)
 	c.ctlLen[ctlClose] = uint16(ws.PutClose(t.head.buf(c.headBuf)[ctlClose*ctlSlot:], code, text))
 	c.stop, c.reason = stop, why
@@ -206,6 +210,10 @@ func (t *NetTile) drop(slot uint32, why CloseReason) {
 	t.list(slot, listNone)
 	t.wheel.remove(slot)
 	sys.close(int(c.fd))
+	if why >= closeReasonCnt {
+		why = CloseApplication
+	}
+	t.unbind(slot, c, why)
 	id, isWs := t.connID(slot), c.flags&flWs != 0
 	for c.pendHead != 0 {
 		t.popPend(c)
@@ -230,9 +238,6 @@ func (t *NetTile) drop(slot uint32, why CloseReason) {
 		t.httpNow--
 	}
 	t.cnt.Cell(cntConnsNow).Sub(1)
-	if why >= closeReasonCnt {
-		why = CloseApplication
-	}
 	t.cnt.Cell(cntClosed0 + int(why)).Inc()
 	for i := range t.listeners {
 		t.listeners[i].retryAt = 0 // a descriptor is free

@@ -29,9 +29,9 @@ func (c ConnID) String() string { return fmt.Sprintf("%d.%d.%d", c.Tile(), c.Slo
 
 // connState is where a connection stands.
 //
-//	free -> request -> respond -> linger -> free
-//	                           -> request (keep-alive)
-//	                -> upgrade -> stream -> closing -> linger -> free
+//	free -> request [-> await] -> respond -> linger -> free
+//	                                      -> request (keep-alive)
+//	                           -> upgrade -> stream -> closing -> linger -> free
 //
 // Any state may end in free at once (reset, timeout).
 type connState = uint8
@@ -44,6 +44,7 @@ const (
 	stStream            // WebSocket, open
 	stClosing           // WebSocket, stands at or before its close frame, or awaits the peer's
 	stLinger            // all is sent and our side shut down; awaits the peer's end
+	stAwait             // awaits the answer of an application in another process, its request held
 )
 
 // What a connection has besides the plain stream; any bit set takes the slow way.
@@ -125,14 +126,17 @@ type conn struct {
 	flags    uint16
 	ring     int16  // followed; NoRing: none
 	pendHead uint32 // index+1 into the pending entries, 0: none
-	_        [8]byte
+	tag      uint64 // cold: an application's own; until the connection streams, where its request's event is in the queue
 
 	// Cold.
 	rx       [2]rxPos
 	rxGen    uint32
 	pendTail uint32
 	pendCnt  uint32
-	_        uint32
+	app      uint8 // application in another process that gets its events, index+1; 0: the tile's own process
+	evUnits  uint8 // heads that room is kept for in that application's queue
+	evFlags  uint8 // evWaits, ...
+	_        uint8
 	headBuf  uint32 // buffers held, index+1, 0: none
 	recvBuf  uint32
 	msgBuf   uint32
@@ -154,6 +158,13 @@ type conn struct {
 	rtt      uint32 // µs, smoothed; 0: not known yet
 	rttLast  uint32
 }
+
+// evFlags
+const (
+	evWaits  = 1 << iota // its next event waits for room in the queue
+	evClosed             // its close event is put, or about to be
+	evKeeps              // another request may follow the one that an application answers
+)
 
 const (
 	connSz    = 320

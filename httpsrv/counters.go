@@ -30,6 +30,9 @@ const (
 	cntMaxLagBytes  // lag of the slowest client at the last sweep
 	cntWalkedSeq    // seq of ring 0 up to which the tile has sent what its clients take
 	cntWalkedBytes  // and the ring's offset there (RingState.Offset)
+	cntAppEvents    // events put into applications' queues
+	cntAppWaits     // times a connection waited for room in one
+	cntAppLost      // requests answered with 503 because their application was gone, or late
 	cntRejectedAddr // refused: its address has all the connections it may have
 	cntPaced        // times that AcceptRate left somebody in the backlog
 	cntPingsSent
@@ -46,7 +49,7 @@ func CounterNames() []string {
 		"conns_now", "ws_now", "accepted", "rejected", "accept_errors", "upgrades", "requests",
 		"delivered", "sent_bytes", "sends", "sends_partial", "sends_blocked", "send_errors",
 		"recv_bytes", "recvs", "messages", "pings", "passes", "overruns", "side_dropped", "buffer_waits",
-		"blocked_now", "max_lag_bytes", "walked_seq", "walked_bytes",
+		"blocked_now", "max_lag_bytes", "walked_seq", "walked_bytes", "app_events", "app_waits", "app_lost",
 		"rejected_address", "accept_paced", "pings_sent", "pongs", "rtt_us",
 	}
 	for _, us := range rttBounds {

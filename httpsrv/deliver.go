@@ -12,6 +12,7 @@ func (t *NetTile) deliver() (work int) {
 		}
 	}
 	t.flush()
+	t.walkedTo()
 	return work
 }
 
@@ -243,6 +244,16 @@ func (t *NetTile) sideMessage(m *message) {
 		return
 	}
 	c := &t.conns[slot]
+	if size := t.rd[t.walked].r.size[areaSide]; m.off&(size-1)+uint64(m.len) > size { // another process's word
+		t.cnt.Cell(cntSideDropped).Inc()
+		return
+	}
+	if m.op >= opClose {
+		if c.gen.Load() != to.Gen() || !t.answered(slot, c, m) {
+			t.cnt.Cell(cntSideDropped).Inc()
+		}
+		return
+	}
 	if c.gen.Load() != to.Gen() || c.state != stStream && c.state != stUpgrade {
 		t.cnt.Cell(cntSideDropped).Inc()
 		return

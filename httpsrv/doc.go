@@ -13,7 +13,12 @@
 // goes on. Messages to one client and response bodies lie in a side area and keep their order with the broadcasts of
 // their ring. Callbacks of a tile stage in a reply ring of the tile's own.
 //
-// A role (producer of a ring, network tile) is a lock that the kernel keeps and that ends with its process; another process
+// An application may live in a process of its own (Server.TakeApp, App). A tile's callback forwards requests to it; it gets
+// them, and the opens, messages and closes of their connections from then on, through a queue in each tile's memory, and answers
+// through a reply ring of its own: responses, upgrades, messages, closes. One that is slow holds its clients up by TCP and loses
+// nothing; when it is gone they get 503 and, unless it comes again in time, 1013 (docs/application.md).
+//
+// A role (producer of a ring, network tile, application) is a lock that the kernel keeps and that ends with its process; another process
 // takes it over and goes on from what is in memory.
 //
 // # Memory
@@ -24,8 +29,9 @@
 //	static         64 entries of 64 bytes, then Params.StaticSz bytes for static bodies
 //	rings          RingCnt of: header, pins (128 bytes a tile), descriptors (64 bytes each), broadcast area, side area
 //	reply rings    one for each tile, then one for each application; without broadcast area
+//	applications   AppCnt of: pid, doorbell (1,024 bytes)
 //	tiles          TileCnt of: role and doorbell, counters, connections, pending messages,
-//	               request, head, receive and message buffers
+//	               request, head, receive and message buffers, an event queue for each application
 //
 // The areas of a ring are read and written modulo their size by stream offsets, which count bytes for ever:
 //
@@ -38,9 +44,12 @@
 //
 // # Who writes what
 //
-//	ring: head, limits, gaps, descriptors, areas    its producer; of a tile's reply ring, the tile
+//	ring: head, limits, gaps, descriptors, areas    its producer; of a reply ring, the tile or application whose it is
 //	ring: a pin                                     the tile of that number, before and after each send
 //	tile's part                                     that tile
+//	event queue: head, want, walked, events         the tile in whose part it lies
+//	event queue: tail, run, from                    the application
+//	application's part                              the application
 //	static bodies                                   AddStatic, in turn, under a lock
 //	header                                          New and Delete
 //
@@ -57,7 +66,8 @@
 //	shmem        Sendv (sys_unsafe.go), one system call a client and pass, from the ring to the socket
 //
 // What the kernel did not take, and everything that is not plain stream (pongs, messages to one client, responses, close
-// frames, each between two frames) goes through send.go. What comes in goes receive.go, http.go or frames.go, then to the Callbacks.
+// frames, each between two frames) goes through send.go. What comes in goes receive.go, http.go or frames.go, then to the Callbacks;
+// or by port.go and event.go to an application (app.go, appevent.go), whose answers come back by answer.go.
 //
 // # Names of the model
 //
@@ -67,10 +77,11 @@
 //	fd_http_server_new, join, leave, delete          New, Join, Server.Leave, Delete
 //	fd_http_server_params                            Params: max_connection_cnt, max_ws_connection_cnt, max_request_len,
 //	                                                 max_ws_recv_frame_len, max_ws_send_frame_cnt, outgoing_buffer_sz
-//	fd_http_server_callbacks, callback_ctx           Callbacks in TileOptions (closures carry their context)
+//	fd_http_server_callbacks, callback_ctx           Callbacks in TileOptions (closures carry their context), or in
+//	                                                 AppOptions, for an application in another process
 //	fd_http_server_listen, fd                        NetTile.Listen, ListenFd, ListenSocket; NetTile.Fd
 //	fd_http_server_poll                              NetTile.Poll
-//	fd_http_server_close, ws_close                   NetTile.Close, WsClose
+//	fd_http_server_close, ws_close                   NetTile.Close, WsClose; App.Close, WsClose
 //	fd_http_server_printf, memcpy                    Stage.Printf; Stage.Write, WriteString, Append and Commit
 //	fd_http_server_stage_trunc, stage_len, unstage   Stage.Trunc, Len, Unstage
 //	fd_http_server_stage_body                        Stage.Body

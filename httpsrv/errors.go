@@ -27,6 +27,9 @@ var (
 	// ErrBusy: a tile was in the middle of a send from the bytes to be reused for longer than the
 	// producer's bound. Sticky until the next send or Unstage; nothing was overwritten, and a retry may pass.
 	ErrBusy = errors.New("httpsrv: ring space is in use by a send for longer than the bound")
+	// ErrStaged: a response's body is staged in an application's reply ring and waits for its head: answer with it
+	// before anything else is staged. Sticky; the body is dropped with the send that reports it.
+	ErrStaged = errors.New("httpsrv: a response body is staged, and its response not given yet")
 	// ErrConn: the connection is closed, is no WebSocket, or never was.
 	ErrConn = errors.New("httpsrv: no such connection")
 	// ErrNoArea: the ring has no area for this kind of message (a reply ring has no broadcast area).

@@ -21,6 +21,9 @@ var faultReasons = map[ws.Fault]CloseReason{
 // shared memory and count as received once they are there; payloads are
 // unmasked while they are copied on, so that every step can be repeated.
 func (t *NetTile) readFrames(slot uint32, c *conn) {
+	if c.app != 0 && t.holdsBack(slot, c) {
+		return
+	}
 	for turn := range receiveTurns {
 		if t.paused(slot, c) {
 			t.rest(c)
@@ -33,7 +36,7 @@ func (t *NetTile) readFrames(slot uint32, c *conn) {
 		if c.recvBuf == 0 {
 			// The last one is for those in the middle of a message: they would
 			// else wait for those who wait for their message buffers.
-			if c.msgBuf != 0 || len(t.recv.free) > 1 || t.recv.cnt == 1 {
+			if c.msgBuf != 0 && t.spares(c, &t.recv, 0) || (len(t.recv.free) > 1 || t.recv.cnt == 1) && t.spares(c, &t.recv, 1) {
 				c.recvBuf = t.recv.get()
 			}
 			if c.recvBuf == 0 {
@@ -68,7 +71,7 @@ func (t *NetTile) readFrames(slot uint32, c *conn) {
 
 // rest gives the receive buffer back unless something in it waits to be parsed.
 func (t *NetTile) rest(c *conn) {
-	if rx := c.rxNow(); rx.done == rx.end {
+	if rx := c.rxNow(); rx.done == rx.end && c.evFlags&evWaits == 0 {
 		t.putBuf(&t.recv, &c.recvBuf)
 	}
 }
@@ -161,7 +164,10 @@ func (t *NetTile) payload(slot uint32, c *conn, rx *rxPos, raw []byte) bool {
 	n := min(rx.left, uint64(len(raw)))
 	if n > 0 {
 		if c.msgBuf == 0 {
-			if c.msgBuf = t.msg.get(); c.msgBuf == 0 {
+			if t.spares(c, &t.msg, 0) {
+				c.msgBuf = t.msg.get()
+			}
+			if c.msgBuf == 0 {
 				t.waitBuf(slot, c)
 				return false
 			}
@@ -198,16 +204,20 @@ func (t *NetTile) payload(slot uint32, c *conn, rx *rxPos, raw []byte) bool {
 
 // received hands a whole message to the application.
 func (t *NetTile) received(slot uint32, c *conn, rx *rxPos) bool {
-	t.cnt.Cell(cntMessages).Inc()
 	var data []byte
 	if rx.msgLen > 0 {
 		data = t.msg.buf(c.msgBuf)[:rx.msgLen]
 	}
 	op, id := rx.msgOp, t.connID(slot)
-	if t.cb.WsMessage != nil && c.state == stStream {
+	if p := t.port(c); p != nil && c.state == stStream {
+		if !t.putMessage(slot, c, p, op, rx.done, data) {
+			return false
+		}
+	} else if t.cb.WsMessage != nil && c.state == stStream {
 		t.cb.WsMessage(id, op, data)
 		t.afterCallback()
 	}
+	t.cnt.Cell(cntMessages).Inc()
 	if c.state == stFree || t.connID(slot) != id {
 		return false
 	}

@@ -76,14 +76,7 @@ func (t *NetTile) request(slot uint32, c *conn, h *h1.Head, raw []byte) {
 		return
 	}
 	r := &t.reqNow
-	*r = Request{
-		Conn: t.connID(slot), Method: h.Method, Path: h.Path, Query: h.Query, Body: raw[h.Len:end],
-		Headers: RequestHeaders{
-			Host: h.Host, ContentType: h.ContentType, AcceptEncoding: h.AcceptEncoding, Origin: h.Origin,
-			LastEventID: h.LastEventID, WsProtocol: h.WsProtocol, UpgradeWebsocket: h.UpgradeWebSocket,
-			head: h, raw: raw,
-		},
-	}
+	r.set(t.connID(slot), h, raw)
 	resp := Response{Status: 404}
 	if t.cb.Request != nil {
 		t.stage.room0 = 0 // what is staged now is most likely a body
@@ -98,6 +91,10 @@ func (t *NetTile) request(slot uint32, c *conn, h *h1.Head, raw []byte) {
 	if t.rd[t.replyRing()].behind() {
 		t.deliverRing(t.replyRing())
 	}
+	if resp.Forward {
+		t.forward(slot, c, h, raw[:end], &resp)
+		return
+	}
 	if resp.UpgradeWebsocket {
 		t.upgrade(slot, c, h, raw, &resp)
 		return
@@ -108,9 +105,6 @@ func (t *NetTile) request(slot uint32, c *conn, h *h1.Head, raw []byte) {
 // respond puts the response's head into the head buffer and its body behind it.
 // keep: the connection lives on.
 func (t *NetTile) respond(slot uint32, c *conn, r *Response, headOnly, keep bool) {
-	if r.Status == 0 {
-		r.Status = 200
-	}
 	n := r.StaticBody.len
 	if r.staged {
 		n = uint64(r.bodyLen)
@@ -118,15 +112,7 @@ func (t *NetTile) respond(slot uint32, c *conn, r *Response, headOnly, keep bool
 	if r.Status == 205 { // RFC 9110 section 15.3.6: no content
 		n = 0
 	}
-	rh := h1.RespHead{
-		Status: r.Status, ContentLength: int64(n), Date: t.today(),
-		ContentType: r.ContentType, ContentEncoding: r.ContentEncoding, CacheControl: r.CacheControl, Location: r.Location,
-		AllowOrigin: r.AllowOrigin, AllowMethods: r.AllowMethods, AllowHeaders: r.AllowHeaders, MaxAge: r.MaxAge,
-		RetryAfter: r.RetryAfter, Extra: r.Extra,
-	}
-	if r.Status == 405 {
-		rh.Allow = h1.Served
-	}
+	rh := respHead(r, n, t.today())
 	if keep {
 		rh.Conn = h1.ConnKeepAlive
 	}
@@ -143,7 +129,7 @@ func (t *NetTile) respond(slot uint32, c *conn, r *Response, headOnly, keep bool
 	}
 	t.begin(slot, c, len(b), CloseOK)
 	switch {
-	case n == 0 || headOnly || h1.Bodyless(r.Status):
+	case n == 0 || headOnly || h1.Bodyless(rh.Status):
 	case r.staged:
 		t.enqueue(slot, int16(t.replyRing()), r.bodyOff, r.bodyLen, 0)
 	default:
@@ -244,9 +230,9 @@ func (t *NetTile) upgrade(slot uint32, c *conn, h *h1.Head, raw []byte, r *Respo
 		t.refuse(slot, 404, CloseInternal)
 		return
 	}
-	gen := c.gen.Load()
+	gen, state := c.gen.Load(), c.state
 	room := !t.draining && t.roomWs()
-	if c.state != stRequest || c.gen.Load() != gen {
+	if c.state != state || c.gen.Load() != gen {
 		return // closed by the callback that was told of the end of one who was evicted
 	}
 	if !room {
@@ -289,6 +275,11 @@ func (t *NetTile) upgraded(slot uint32, c *conn) {
 			c.flags |= flFresh
 			c.stop = rd.end
 		}
+	}
+	if p := t.port(c); p != nil { // for this process it stays a connection that ends with Close
+		c.flags |= flMore
+		t.putOpen(slot, c, p)
+		return
 	}
 	c.flags |= flWs | flMore
 	if t.cb.WsOpen != nil {

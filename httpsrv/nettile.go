@@ -51,6 +51,9 @@ type TileOptions struct {
 	// OnRefusedOrigin is told of each upgrade refused for its Origin; the bytes
 	// are valid until it returns. nil: none.
 	OnRefusedOrigin func(origin, host []byte)
+
+	AppTimeout time.Duration // for an application's answer to a request, then 503; 0: 30 s
+	AppGrace   time.Duration // that WebSockets wait for an application that died to come again, then 1013; 0: 10 s
 }
 
 // NetTile is the role of a network tile: one epoll loop over its sockets and
@@ -95,6 +98,12 @@ type NetTile struct {
 	stage  *Stage
 	iov    shmem.Iovs
 
+	ports   []appPort // applications in other processes
+	rings   bool      // events were put since their doorbells were rung
+	evTurn  uint32    // connection whose turn it is after it waited for room, slot+1
+	ev      event     // being put; a field, so that none is allocated
+	appHead h1.Head   // of a request that an application answers
+
 	dirty   []uint32 // have something to send
 	again   []uint32 // have something to read, or to retry
 	spare   []uint32
@@ -112,9 +121,8 @@ type NetTile struct {
 
 	cnt      *tile.Counters
 	now      int64
-	date     [29]byte
-	dateSec  int64
 	draining bool
+	dateField
 
 	lag         lagLimits
 	closeWithin time.Duration // for what a client has yet to get before its close frame
@@ -129,6 +137,8 @@ type local struct {
 	waitsReply bool   // in rep.waiters, likewise
 	at         uint32 // in the list
 	done       uint64 // broadcasts of its ring delivered when it was last caught up
+
+	evNext, evPrev uint32 // among those that wait for room in their application's queue, slot+1
 }
 
 const (
@@ -216,6 +226,9 @@ func (t *NetTile) attach() error {
 	if t.opt.ReplyWait > 0 {
 		t.rep = replies{link: make([]replyLink, p.PendingCnt), waiters: make([]uint32, 0, l.connCnt)}
 	}
+	if err := t.openPorts(); err != nil {
+		return err
+	}
 	t.abandon()
 	t.wheel.rebuild(t.conns, t.now)
 	t.order = newQueues(t.conns)
@@ -233,6 +246,7 @@ func (t *NetTile) attach() error {
 	for _, r := range s.reply[p.TileCnt:] {
 		t.rd = append(t.rd, newReader(r, t.id))
 	}
+	t.walkedTo()
 	t.groups = make([]group, len(t.rd))
 	for i := range t.groups[:p.RingCnt] {
 		t.groups[i].lists[listActive] = make([]uint32, 0, p.MaxWsConnectionCnt)
@@ -263,13 +277,8 @@ func (t *NetTile) openBell() error {
 	if err != nil {
 		return err
 	}
-	if t.bell, err = tile.BellJoin(m); err != nil || t.bell.Path() != t.opt.BellPath {
-		if err := tile.BellNew(m, t.opt.BellPath); err != nil {
-			return err
-		}
-		if t.bell, err = tile.BellJoin(m); err != nil {
-			return err
-		}
+	if t.bell, err = openBell(m, t.opt.BellPath); err != nil {
+		return err
 	}
 	if t.bellFd, err = t.bell.Open(); err != nil {
 		return err
@@ -290,6 +299,7 @@ func (t *NetTile) abandon() {
 	for i := len(t.conns); i > 0; i-- {
 		c := &t.conns[i-1]
 		if c.state != stFree {
+			t.unbind(uint32(i-1), c, CloseTileLost)
 			gen := c.gen.Load()
 			*c = conn{fd: -1}
 			c.gen.Store(gen)
@@ -309,6 +319,10 @@ func (t *NetTile) Release() {
 		if t.conns[i].state != stFree && t.cnt != nil && t.local != nil {
 			t.reset(uint32(i), CloseShutdown)
 		}
+	}
+	t.ringApps()
+	for i := range t.ports {
+		t.ports[i].bell.leave()
 	}
 	t.StopListening()
 	t.listeners = nil

@@ -26,7 +26,7 @@ type Params struct {
 
 	TileCnt uint32 // network tiles; 1 to 255
 	RingCnt uint32 // producers' rings; 1 to 1,024
-	AppCnt  uint32 // applications with a reply ring of their own; 0 to 64
+	AppCnt  uint32 // applications in other processes, with a reply ring of their own; 0 to 64
 
 	// Pools of each tile, in buffers that are held only while bytes are unfinished.
 	HeadBufCnt uint32 // 1 KiB each: response heads, pongs, close frames; default MaxConnectionCnt + MaxWsConnectionCnt/16
@@ -35,6 +35,10 @@ type Params struct {
 	PendingCnt uint32 // messages to one client that wait for their turn; default MaxWsConnectionCnt/4 + 4,096
 
 	StaticSz uint64 // bytes for static bodies; default 256 KiB
+
+	// Bytes of the event queue that each application has in each tile; a power of two. Default, and least: 128 for each
+	// connection, for its open and its close, and room for two of the largest requests or messages.
+	EventBufferSz uint64
 }
 
 const (
@@ -69,6 +73,8 @@ func (p Params) complete() (Params, error) {
 	def(&p.MsgBufCnt, 32)
 	def(&p.PendingCnt, p.MaxWsConnectionCnt/4+4096)
 	def64(&p.StaticSz, 256<<10)
+	events := p.leastEvents()
+	def64(&p.EventBufferSz, events)
 
 	type bound struct {
 		name      string
@@ -94,6 +100,7 @@ func (p Params) complete() (Params, error) {
 		{"MsgBufCnt", uint64(p.MsgBufCnt), 1, 1 << 20, false},
 		{"PendingCnt", uint64(p.PendingCnt), 1, 1 << 24, false},
 		{"StaticSz", p.StaticSz, 0, 1 << 30, false},
+		{"EventBufferSz", p.EventBufferSz, events, 1 << 40, true},
 	} {
 		if b.v < b.lo || b.v > b.hi {
 			return p, fmt.Errorf("%w: %s is %d, must be %d to %d", ErrParams, b.name, b.v, b.lo, b.hi)
@@ -105,18 +112,32 @@ func (p Params) complete() (Params, error) {
 	return p, nil
 }
 
+// leastEvents returns the least size of an event queue: every connection has
+// the room that is kept for it, and the largest event fits besides, whatever pad
+// goes before it at the area's end.
+func (p Params) leastEvents() uint64 {
+	conns := min(uint64(p.MaxConnectionCnt)+uint64(p.MaxWsConnectionCnt), 1<<21) // what is beyond is refused
+	least := conns*evUnitsBound*evSz + 2*evLen(int(min(max(p.MaxRequestLen, p.MaxWsRecvFrameLen), 1<<30)))
+	size := uint64(4096)
+	for size < least {
+		size <<= 1
+	}
+	return size
+}
+
 // layout tells where everything lies in a server's memory, from its start.
 //
-//	header | static bodies | rings | reply rings (tiles, then applications) | tiles
+//	header | static bodies | rings | reply rings (tiles, then applications) | applications | tiles
 //
 // and in a tile, from its start:
 //
 //	slot (role, bell, pins are in the rings) | counters | connections |
-//	pending entries | request, head, receive and message buffers
+//	pending entries | request, head, receive and message buffers | event queues
 type layout struct {
 	static          uint64
 	ring0, ringSz   uint64
 	reply0, replySz uint64
+	app0            uint64
 	tile0, tileSz   uint64
 	total           uint64
 	ring, reply     ringParams
@@ -124,6 +145,7 @@ type layout struct {
 	pending         uint64
 	req, head       uint64
 	recv, msg       uint64
+	evq0, evqSz     uint64
 	connCnt         uint32
 	reqSz           uint64
 	msgSz           uint64
@@ -139,7 +161,8 @@ func (p Params) layout() (layout, error) {
 	l.ringSz = shmem.Align(l.ring.footprint(), page)
 	l.reply0 = l.ring0 + uint64(p.RingCnt)*l.ringSz
 	l.replySz = shmem.Align(l.reply.footprint(), page)
-	l.tile0 = l.reply0 + uint64(p.TileCnt+p.AppCnt)*l.replySz
+	l.app0 = l.reply0 + uint64(p.TileCnt+p.AppCnt)*l.replySz
+	l.tile0 = l.app0 + shmem.Align(uint64(p.AppCnt)*appSlotSz, page)
 
 	csz, err := tile.CountersFootprint(CounterNames())
 	if err != nil {
@@ -155,7 +178,9 @@ func (p Params) layout() (layout, error) {
 	l.head = shmem.Align(l.req+uint64(p.MaxConnectionCnt+1)*l.reqSz, page) // one spare: makeRoom
 	l.recv = shmem.Align(l.head+uint64(p.HeadBufCnt)*headBufSz, page)
 	l.msg = l.recv + uint64(p.RecvBufCnt)*recvBufSz
-	l.tileSz = shmem.Align(l.msg+uint64(p.MsgBufCnt)*l.msgSz, page)
+	l.evq0 = shmem.Align(l.msg+uint64(p.MsgBufCnt)*l.msgSz, page)
+	l.evqSz = shmem.Align(evqHdr0+p.EventBufferSz, page)
+	l.tileSz = l.evq0 + uint64(p.AppCnt)*l.evqSz
 	l.total = l.tile0 + uint64(p.TileCnt)*l.tileSz
 	return l, nil
 }

@@ -68,9 +68,9 @@ func TestLayoutOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	order := []uint64{
-		0, l.static, l.static + staticMax*staticEntrySz + p.StaticSz, l.ring0, l.ring0 + 2*l.ringSz, l.reply0, l.reply0 + 4*l.replySz, l.tile0,
+		0, l.static, l.static + staticMax*staticEntrySz + p.StaticSz, l.ring0, l.ring0 + 2*l.ringSz, l.reply0, l.reply0 + 4*l.replySz, l.app0, l.app0 + appSlotSz, l.tile0,
 		l.tile0 + l.counters, l.tile0 + l.conns, l.tile0 + l.pending, l.tile0 + l.req, l.tile0 + l.head, l.tile0 + l.recv, l.tile0 + l.msg,
-		l.tile0 + l.tileSz, l.tile0 + 3*l.tileSz, l.total,
+		l.tile0 + l.evq0, l.tile0 + l.evq0 + l.evqSz, l.tile0 + l.tileSz, l.tile0 + 3*l.tileSz, l.total,
 	}
 	for i := range order[1:] {
 		if order[i] > order[i+1] {

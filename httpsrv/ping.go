@@ -88,7 +88,7 @@ func (t *NetTile) pongDue(slot uint32, c *conn) {
 	if c.gen.Load() != gen || c.state != stStream || c.pingAt == 0 || c.ping > t.now {
 		return
 	}
-	if c.flags&(flWaitBuf|flMore|flBlocked) != 0 || c.ctlLen[pingSlot] != 0 || t.local[slot].again || t.local[slot].waitsReply {
+	if c.flags&(flWaitBuf|flMore|flBlocked) != 0 || c.evFlags&evWaits != 0 || c.ctlLen[pingSlot] != 0 || t.local[slot].again || t.local[slot].waitsReply {
 		c.ping = t.now + t.opt.PongTimeout.Nanoseconds()
 		return
 	}

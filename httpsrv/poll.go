@@ -23,14 +23,17 @@ func (t *NetTile) Poll(now int64, timeoutMs int) int {
 		timeoutMs = 0
 	}
 	if timeoutMs != 0 {
-		timeoutMs = t.retryIn(t.wheel.wait(now, timeoutMs))
+		timeoutMs = t.appsIn(t.retryIn(t.wheel.wait(now, timeoutMs)))
 		t.bell.Sleep()
-		if t.behind() {
+		if t.behind() || t.roomCame() {
 			t.bell.Awake()
 			timeoutMs = 0
 		} else {
 			slept = true
 		}
+	}
+	if t.rings {
+		t.ringApps()
 	}
 	n := t.wait(timeoutMs)
 	if slept {
@@ -49,7 +52,11 @@ func (t *NetTile) Poll(now int64, timeoutMs int) int {
 		t.lagDue()
 	}
 	t.wheel.advance(t.now, t.due)
+	t.lookApps()
 	t.flush()
+	if t.rings {
+		t.ringApps()
+	}
 	return work + n
 }
 
@@ -194,6 +201,7 @@ func (t *NetTile) resume() (work int) {
 			work += t.accept(l)
 		}
 	}
+	work += t.resumeApps()
 	t.flush()
 	return work
 }

@@ -30,8 +30,13 @@ func (s *Stage) ring() {
 	}
 }
 
-// opBody marks a descriptor whose bytes are a response body for one connection.
-const opBody = 0xff
+// Opcodes of descriptors that are no messages to a client.
+const (
+	opBody     = 0xff // a response body for one connection; or
+	opResponse = 0xfe // an application's answer to the tile (answer.go): a response,
+	opUpgrade  = 0xfd // that the connection becomes a WebSocket,
+	opClose    = 0xfc // its end
+)
 
 // WsBroadcast publishes the staged message to every client that follows the
 // ring, as a text or binary message, and returns its sequence number. On an
@@ -82,6 +87,11 @@ func (s *Stage) Body(r *Response) error {
 	if s.area != areaSide {
 		s.reset()
 		return fmt.Errorf("%w: body on a broadcast ring", ErrNoArea)
+	}
+	if s.answers != nil { // goes out behind its head, as one message
+		r.bodyLen, r.staged = uint32(s.n), true
+		s.err = ErrStaged
+		return nil
 	}
 	if s.n == 0 {
 		s.reset()

@@ -28,11 +28,11 @@ type reader struct {
 func newReader(r *ring, tile int) *reader {
 	rd := &reader{r: r, line: r.pins[tile]}
 	rd.unpin()
-	var m message
+	m := &rd.walking
 	for {
 		head := r.hdr.head.Load()
 		step(ptLookup)
-		if r.read(head, &m) {
+		if r.read(head, m) {
 			rd.seen, rd.end = head, m.end[areaBroadcast]
 			rd.from, rd.prev, rd.last = rd.end, rd.end, rd.end
 			return rd

@@ -44,6 +44,7 @@ const (
 	CloseOperator    // kicked
 	CloseInternal    // a response that can't be sent
 	CloseApplication // the application closed it without a reason of its own
+	CloseAppGone     // the application in another process that it belonged to is gone, or did not answer
 	closeReasonCnt
 )
 
@@ -54,7 +55,7 @@ var closeNames = [closeReasonCnt]string{
 	"ws_bad_mask", "ws_unknown_opcode", "ws_oversize_frame", "ws_client_too_slow", "ws_missing_upgrade",
 	"ws_expected_cont_opcode", "ws_expected_text_opcode", "ws_control_frame_too_large",
 	"timeout", "limit", "protocol", "bad_utf8", "no_pong", "origin", "drain", "shutdown", "tile_lost",
-	"operator", "internal", "application",
+	"operator", "internal", "application", "app_gone",
 }
 
 var closeTexts = [closeReasonCnt]string{
@@ -93,6 +94,7 @@ var closeTexts = [closeReasonCnt]string{
 	"closed by the operator",
 	"response could not be sent",
 	"closed by the application",
+	"application is gone",
 }
 
 // String describes the reason in words; 'unknown' for anything else.

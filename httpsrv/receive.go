@@ -15,7 +15,7 @@ const pausePending = 16
 // receive reads from a connection what there is, a bounded amount.
 func (t *NetTile) receive(slot uint32) {
 	c := &t.conns[slot]
-	if c.flags&flWaitBuf != 0 {
+	if c.flags&flWaitBuf != 0 || c.evFlags&evWaits != 0 {
 		return
 	}
 	switch c.state {
@@ -102,7 +102,9 @@ func (t *NetTile) boundHold(slot uint32, c *conn) {
 // holdsOn is reached when a stream has held buffers for that long. While nobody
 // waits for one it may; else it is closed, and its buffers go to the others.
 func (t *NetTile) holdsOn(slot uint32, c *conn) {
-	if len(t.waiters) == 0 || c.flags&flWaitBuf != 0 || t.local[slot].waitsReply { // or it waits itself, for others
+	switch p := t.port(c); {
+	case len(t.waiters) == 0, c.flags&flWaitBuf != 0, t.local[slot].waitsReply, // or it waits itself, for others
+		p != nil && p.first != 0: // or it is the application that is slow
 		t.setDeadline(slot, t.opt.RequestTimeout.Nanoseconds())
 		return
 	}

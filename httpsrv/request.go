@@ -25,6 +25,18 @@ type Request struct {
 	Body    []byte
 }
 
+// set fills r in from a head parsed from raw, which holds the body as well.
+func (r *Request) set(c ConnID, h *h1.Head, raw []byte) {
+	*r = Request{
+		Conn: c, Method: h.Method, Path: h.Path, Query: h.Query, Body: raw[h.Len : h.Len+int(h.BodyLen())],
+		Headers: RequestHeaders{
+			Host: h.Host, ContentType: h.ContentType, AcceptEncoding: h.AcceptEncoding, Origin: h.Origin,
+			LastEventID: h.LastEventID, WsProtocol: h.WsProtocol, UpgradeWebsocket: h.UpgradeWebSocket,
+			head: h, raw: raw,
+		},
+	}
+}
+
 // RequestHeaders are the fields that most applications want; Lookup finds others.
 type RequestHeaders struct {
 	Host, ContentType, AcceptEncoding, Origin []byte
@@ -45,6 +57,17 @@ type Response struct {
 	Status           int  // 0 is 200
 	Close            bool // end the connection after it, also where TileOptions.KeepAlive would let it live
 	UpgradeWebsocket bool // answer 101; only to a request that asks for it
+
+	// Of a tile's callback: application App answers, in a process of its own
+	// (Server.TakeApp), and gets the connection's events from now on. While
+	// nobody has that role the rest of the Response is the answer; with Status 0
+	// it is 503 with Retry-After.
+	Forward bool
+	App     int
+
+	// Of an application in a process of its own.
+	Later bool   // App.Respond answers, some time
+	Tag   uint64 // with an upgrade: comes back with each event of the connection (App.Event)
 
 	// Of the WebSocket.
 	Ring     int    // ring to follow, or NoRing

@@ -447,6 +447,9 @@ func (t *NetTile) check() error {
 			bad("%d more replies in a row than are pending; %d to %d, until %d", replies, t.rep.oldest, t.rep.newest, t.rep.until)
 		}
 	}
+	for i := range t.ports {
+		errs = append(errs, t.checkPort(&t.ports[i]))
+	}
 	if http != int(t.httpNow) || ws != int(t.wsNow) || http+ws+len(t.free) != len(t.conns) {
 		bad("%d + %d connections and %d free slots of %d; the tile says %d + %d", http, ws, len(t.free), len(t.conns), t.httpNow, t.wsNow)
 	}

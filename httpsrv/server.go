@@ -17,7 +17,7 @@ import (
 
 const (
 	serverMagic   = 0x7470_6572_6977_6c74 // "tlwirept"
-	layoutVersion = 1
+	layoutVersion = 2
 )
 
 // serverHdr is the head of a server's memory. writer: New and Delete
@@ -43,9 +43,19 @@ type tileSlot struct {
 	_    [104]byte
 }
 
+// appSlot is the head of an application's part; its role lock is that of its
+// reply ring. writer: the application
+type appSlot struct {
+	_    structs.HostLayout
+	pid  atomic.Uint64 // for messages to people; locks decide
+	runs atomic.Uint64 // times the role was taken
+	_    [112]byte
+}
+
 const (
 	tileSlotSz = 1024
-	bellOff    = 512 // in the tile's part
+	appSlotSz  = 1024
+	bellOff    = 512 // in the tile's part, and in the application's
 )
 
 // Server is a process's join of a server in shared memory.
@@ -63,7 +73,7 @@ type Server struct {
 // built from different sources don't join each other's memory.
 func layoutHash() uint64 {
 	h := fnv.New64a()
-	for _, v := range []any{serverHdr{}, tileSlot{}, ringHdr{}, pinLine{}, desc{}, conn{}, pending{}, staticEntry{}} {
+	for _, v := range []any{serverHdr{}, tileSlot{}, ringHdr{}, pinLine{}, desc{}, conn{}, pending{}, staticEntry{}, appSlot{}, evqHdr{}, event{}} {
 		t := reflect.TypeOf(v)
 		fmt.Fprintf(h, "%s %d;", t.Name(), t.Size())
 		for i := range t.NumField() {
@@ -87,8 +97,8 @@ func LayoutName() string { return fmt.Sprintf("%d-%016x", layoutVersion, layoutH
 // while another process formats or deletes it.
 func New(mem shmem.Mem, p Params) error { return newAt(mem, p, 0) }
 
-// newAt is New with the sequence number of the rings' sentinel, which tests set
-// near the end of the range.
+// newAt is New with the sequence number of the rings' sentinel, and of the event
+// queues' first, which tests set near the end of the range.
 func newAt(mem shmem.Mem, p Params, seq0 uint64) error {
 	p, err := p.complete()
 	if err != nil {
@@ -135,6 +145,15 @@ func newAt(mem shmem.Mem, p Params, seq0 uint64) error {
 			return err
 		}
 		clear(m.Bytes()[l.conns : l.conns+uint64(l.connCnt)*connSz])
+		for j := range uint64(p.AppCnt) {
+			qm, err := m.Slice(l.evq0+j*l.evqSz, l.evqSz)
+			if err != nil {
+				return err
+			}
+			if err := evqNew(qm, p.EventBufferSz, seq0*evSz); err != nil {
+				return err
+			}
+		}
 	}
 	clear(mem.Bytes()[l.static : l.static+staticMax*staticEntrySz])
 	h.magic.Store(serverMagic)
@@ -282,6 +301,11 @@ func Delete(mem shmem.Mem) error {
 			return fmt.Errorf("%w: producer of ring %d by process %d", ErrJoined, i, pid)
 		}
 	}
+	for i := range int(s.params.AppCnt) {
+		if s.AppHeld(i) {
+			return fmt.Errorf("%w: application %d by process %d", ErrJoined, i, s.appSlot(i).pid.Load())
+		}
+	}
 	s.hdr.magic.Store(0)
 	return nil
 }
@@ -318,6 +342,34 @@ func (s *Server) Counters(i int) (*tile.Counters, error) {
 
 func (s *Server) bellMem(i int) (shmem.Mem, error) {
 	return s.mem.Slice(s.tileOff(i)+bellOff, tileSlotSz-bellOff)
+}
+
+// replyOff is where application i's reply ring begins; the byte bears its role lock.
+func (s *Server) replyOff(i int) uint64 {
+	return s.lay.reply0 + (uint64(s.params.TileCnt)+uint64(i))*s.lay.replySz
+}
+
+func (s *Server) appOff(i int) uint64 { return s.lay.app0 + uint64(i)*appSlotSz }
+
+func (s *Server) appSlot(i int) *appSlot { return shmem.MustAt[appSlot](s.mem, s.appOff(i)) }
+
+func (s *Server) appBellMem(i int) (shmem.Mem, error) {
+	return s.mem.Slice(s.appOff(i)+bellOff, appSlotSz-bellOff)
+}
+
+// AppHeld reports whether application i's role is held now, by any process.
+func (s *Server) AppHeld(i int) bool { return s.mem.Locked(s.replyOff(i)) }
+
+// AppPid returns the process that took application i's role last, for messages to people.
+func (s *Server) AppPid(i int) int { return int(s.appSlot(i).pid.Load()) }
+
+// queue joins the event queue between a tile and an application.
+func (s *Server) queue(tile, app int) (*evq, error) {
+	m, err := s.mem.Slice(s.tileOff(tile)+s.lay.evq0+uint64(app)*s.lay.evqSz, s.lay.evqSz)
+	if err != nil {
+		return nil, err
+	}
+	return evqJoin(m, s.params.EventBufferSz)
 }
 
 // Produce takes the producer's role of a ring and goes on where the last

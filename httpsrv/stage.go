@@ -2,6 +2,7 @@ package httpsrv
 
 import (
 	"fmt"
+	"sync/atomic"
 
 	"github.com/tilewire/tilewire/httpsrv/ws"
 	"github.com/tilewire/tilewire/shmem"
@@ -50,6 +51,8 @@ type Stage struct {
 	waited int64  // ns of bound used up
 	n      uint64 // payload bytes staged
 	err    error
+
+	answers []*atomic.Uint64 // of an application's reply ring: what each tile has taken over (evqHdr.walked)
 
 	closed error // ErrClosed once the role was given back: nothing is staged any more
 }
@@ -277,6 +280,13 @@ func (s *Stage) raise(area int, x uint64) error {
 	if holds(ruleHeadStays) {
 		x = min(x, s.end[area])
 	}
+	for t, walked := range s.answers {
+		if walked.Load() < x {
+			if err := s.waitWalk(t, x); err != nil {
+				return err
+			}
+		}
+	}
 	if !holds(ruleRaiseThenPins) {
 		if err := s.verify(area, x); err != nil {
 			return err
@@ -348,6 +358,29 @@ func (s *Stage) waitPin(t, area int, x uint64) error {
 		spinWait(spin)
 	}
 	s.waited = sys.now() - begin
+	return nil
+}
+
+// waitWalk waits until tile t has taken over the messages that end before x, and
+// sent what their clients take, is dead, or the bound has passed. The limit is
+// raised afterwards only: an application's answers are never lost, and no client
+// is evicted, because a tile is late.
+func (s *Stage) waitWalk(t int, x uint64) error {
+	walked := s.answers[t]
+	begin := shmem.Monotonic() - s.waited
+	for spin := 0; walked.Load() < x; spin++ {
+		if spin%64 == 0 {
+			if !s.r.roles[t].held() {
+				return nil
+			}
+			s.bells[t].ring()
+			if shmem.Monotonic()-begin >= s.bound {
+				return ErrBusy
+			}
+		}
+		spinWait(spin)
+	}
+	s.waited = shmem.Monotonic() - begin
 	return nil
 }
 

@@ -107,6 +107,9 @@ func stressOpen(name string) (*shmem.Region, *Server, *stressCtl, error) {
 }
 
 func stressChild(arg []string) error {
+	if arg[0] == "app" || arg[0] == "apptile" {
+		return appChild(arg)
+	}
 	_, s, ctl, err := stressOpen(arg[1])
 	if err != nil {
 		return err

@@ -17,6 +17,8 @@ const (
 	defaultCloseTimeout   = time.Second
 	defaultPingInterval   = 25 * time.Second
 	defaultPongTimeout    = 10 * time.Second
+	defaultAppTimeout     = 30 * time.Second
+	defaultAppGrace       = 10 * time.Second
 )
 
 // bodyRate is what a request's body must bring on the whole, in bytes per
@@ -31,6 +33,7 @@ func (o *TileOptions) complete(p *Params) error {
 	}{
 		{"RequestTimeout", o.RequestTimeout}, {"BodyTimeout", o.BodyTimeout}, {"IdleTimeout", o.IdleTimeout},
 		{"WriteTimeout", o.WriteTimeout}, {"CloseTimeout", o.CloseTimeout}, {"PongTimeout", o.PongTimeout}, {"MaxLag", o.MaxLag},
+		{"AppTimeout", o.AppTimeout}, {"AppGrace", o.AppGrace},
 	} {
 		if d.v < 0 {
 			return fmt.Errorf("%w: %s is %v, must not be negative", ErrParams, d.name, d.v)
@@ -59,6 +62,8 @@ func (o *TileOptions) complete(p *Params) error {
 	def(&o.CloseTimeout, defaultCloseTimeout)
 	def(&o.PingInterval, defaultPingInterval)
 	def(&o.PongTimeout, defaultPongTimeout)
+	def(&o.AppTimeout, defaultAppTimeout)
+	def(&o.AppGrace, defaultAppGrace)
 	if o.SndBuf == 0 {
 		o.SndBuf = defaultSndBuf
 	}
@@ -121,6 +126,9 @@ func (t *NetTile) deadlineDue(slot uint32, c *conn) {
 	switch c.state {
 	case stRequest:
 		t.requestDue(slot, c)
+	case stAwait:
+		c.deadline = 0
+		t.loseRequest(slot, c)
 	case stRespond, stUpgrade:
 		c.flags &^= flBlocked
 		t.send(slot) // room may have come that was not seen yet
