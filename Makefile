@@ -10,8 +10,9 @@ GOTEST := go test -p 1
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## bin/tilewire
+build: ## bin/tilewire, bin/jsonrpc
 	go build -o bin/tilewire ./cmd/tilewire
+	go build -o bin/jsonrpc ./cmd/jsonrpc
 
 try: build ## build, and run the main job: a command's lines to every browser
 	scripts/try.sh

@@ -190,7 +190,7 @@ func pipeServe(ctx context.Context, fl pipeFlags, fr feed.Framing) error {
 	return errors.Join(pumpErr, c.wait())
 }
 
-// createPipe makes the instance: 48 MiB, which fits a container's 64 MiB of
+// createPipe makes the instance: 50 MiB, which fits a container's 64 MiB of
 // shared memory, for 4,096 streaming connections (--max-connections).
 func createPipe(fl pipeFlags, l listeners, tiles []instance.Tile) (*instance.Instance, error) {
 	p := defaultParams(32<<20, fl.clients, 1)
@@ -230,7 +230,7 @@ func defaultParams(ringSz uint64, clients uint32, tiles uint32) httpsrv.Params {
 	return httpsrv.Params{
 		MaxConnectionCnt: 512, MaxWsConnectionCnt: clients, MaxRequestLen: 8192, MaxWsRecvFrameLen: 65536,
 		OutgoingBufferSz: ringSz, SideBufferSz: 1 << 20, RingDepth: 65536, ReplyBufferSz: 1 << 20,
-		RecvBufCnt: 32, MsgBufCnt: 16, TileCnt: tiles, RingCnt: 1,
+		RecvBufCnt: 32, MsgBufCnt: 16, TileCnt: tiles, RingCnt: 1, AppCnt: 1,
 	}
 }
 

@@ -178,7 +178,8 @@ func routes(home httpsrv.Static, history uint32) func(*httpsrv.Request) httpsrv.
 		case "/ws":
 			return get(httpsrv.Response{UpgradeWebsocket: true, History: history}, r)
 		}
-		return httpsrv.Response{Status: 404}
+		// What this tile does not serve itself belongs to the application that joined, if one did.
+		return httpsrv.Response{Forward: true, App: 0, Status: 404}
 	}
 }
 

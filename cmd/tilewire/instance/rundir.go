@@ -14,6 +14,11 @@ func (in *Instance) Bell(id int) string {
 	return filepath.Join(in.Info.RunDir, "net."+strconv.Itoa(id)+".bell")
 }
 
+// AppBell returns the path of the doorbell of an application in a process of its own.
+func (in *Instance) AppBell(id int) string {
+	return filepath.Join(in.Info.RunDir, "app."+strconv.Itoa(id)+".bell")
+}
+
 // makeRunDir makes the directory for what is not memory: in $TILEWIRE_RUN_DIR,
 // /run/tilewire for root, $XDG_RUNTIME_DIR/tilewire, or one in the temporary
 // directory that belongs to this user alone, one for each instance.
@@ -103,7 +108,7 @@ func group(fi os.FileInfo) int {
 
 // removeRunDir removes the doorbells in dir, and dir if nothing else is in it.
 func removeRunDir(dir string) {
-	bells, _ := filepath.Glob(filepath.Join(dir, "net.*.bell"))
+	bells, _ := filepath.Glob(filepath.Join(dir, "*.bell"))
 	for _, b := range bells {
 		if fi, err := os.Lstat(b); err == nil && fi.Mode()&fs.ModeNamedPipe != 0 {
 			_ = os.Remove(b)
