@@ -31,16 +31,14 @@ import (
 type appLog struct {
 	_       structs.HostLayout
 	opens   atomic.Uint64
-	again   atomic.Uint64 // of these, of connections that lived already
-	repeats atomic.Uint64 // events that a predecessor had handled, and died
-	dieAt   atomic.Uint64 // test: dieNew, ...: die in the middle of a message. Cleared by the application
-	wrong   atomic.Uint64 // messages out of order, missing, or of a connection that was never opened
-	clients [64]struct {
-		conn atomic.Uint64
-		end  atomic.Uint64
-		last atomic.Uint64 // number of the last message
-	}
+	again   atomic.Uint64     // of these, of connections that lived already
+	repeats atomic.Uint64     // events that a predecessor had handled, and died
+	dieAt   atomic.Uint64     // test: dieNew, ...: die in the middle of a message. Cleared by the application
+	wrong   atomic.Uint64     // messages out of order, missing, or of a connection that was never opened
+	clients [64]atomic.Uint64 // number of its last message << 40 | end offset: one store, so that a death leaves both or neither
 }
+
+const appLogShift = 40
 
 const appLogSz = 4096
 
@@ -151,15 +149,17 @@ func appServe(s *Server, log *appLog, bell string, ended *atomic.Bool) error {
 			case !open[c]:
 				log.wrong.Add(1)
 			case f[1] == "last":
-				n = l.last.Load()
-			case l.conn.Load() == uint64(c) && ev.End <= l.end.Load():
+				a.Stage().Printf("last %d", l.Load()>>appLogShift)
+				if _, err := a.Stage().WsSend(c, op); err != nil {
+					log.wrong.Add(1)
+				}
+				return
+			case ev.End <= l.Load()&(1<<appLogShift-1):
 				log.repeats.Add(1)
-			case n != l.last.Load()+1:
+			case n != l.Load()>>appLogShift+1:
 				log.wrong.Add(1)
 			default:
-				l.last.Store(n)
-				l.end.Store(ev.End)
-				l.conn.Store(uint64(c))
+				l.Store(n<<appLogShift | ev.End)
 			}
 			if f[2] == "quiet" {
 				return
@@ -307,20 +307,20 @@ func TestAppStressKilled(t *testing.T) {
 					}
 					sent[id] = n
 				}
-			}()
-			last, over := uint64(0), false
-			for !over || last < sent[id] {
-				if !over {
-					select {
-					case <-done:
-						over = true
-						continue
-					default:
-					}
+				if err := c.Write(ctx, websocket.MessageText, fmt.Appendf(nil, "%d last x", id)); err != nil {
+					t.Errorf("client %d: %v", id, err)
 				}
+			}()
+			for last := uint64(0); ; {
 				_, b, err := c.Read(ctx)
 				if err != nil {
 					t.Errorf("client %d after %d: %v", id, last, err)
+					return
+				}
+				if end, ok := strings.CutPrefix(string(b), "last "); ok { // behind all answers
+					if <-done; strconv.FormatUint(last, 10) != end || last != sent[id] {
+						t.Errorf("client %d sent %d, got answers up to %d; the log says %s", id, sent[id], last, end)
+					}
 					return
 				}
 				switch n, _ := strconv.ParseUint(string(b), 10, 64); n {
@@ -386,7 +386,7 @@ func TestAppStressKilled(t *testing.T) {
 	stop.Store(true)
 	wg.Wait()
 	for id := range clients {
-		if l := a.log.clients[id].last.Load(); l != sent[id] || l == 0 {
+		if l := a.log.clients[id].Load() >> appLogShift; l != sent[id] || l == 0 {
 			t.Errorf("client %d sent %d, the log has %d", id, sent[id], l)
 		}
 	}
@@ -396,7 +396,7 @@ func TestAppStressKilled(t *testing.T) {
 		t.Errorf("the application saw %d wrong messages", a.log.wrong.Load())
 	}
 	// Each death repeats the one event that was in progress.
-	if r, d := a.log.repeats.Load(), doubled.Load(); r < kills/2 || r > kills*3/4 || d < kills/4 || d > kills/2 {
+	if r, d := a.log.repeats.Load(), doubled.Load(); r < kills/2 || r > kills*3/4 || d < kills/4 || d > kills/2 { // a signal may meet it there as well
 		t.Errorf("%d events came again and %d answers twice, with %d kills", r, doubled.Load(), kills)
 	}
 	if a.log.again.Load() < (kills-1)*clients {
@@ -464,7 +464,7 @@ func TestAppStressStoppedThenGone(t *testing.T) {
 		if err := c.Write(ctx, websocket.MessageText, fmt.Appendf(nil, "%d last x", id)); err != nil {
 			t.Fatal(err)
 		}
-		if _, b, err := c.Read(ctx); err != nil || string(b) != strconv.Itoa(each) {
+		if _, b, err := c.Read(ctx); err != nil || string(b) != fmt.Sprint("last ", each) {
 			t.Errorf("client %d: %q, %v; want %d", id, b, err, each)
 		}
 	}
