@@ -91,7 +91,7 @@ func (t *NetTile) pass(rd *reader, g *group) {
 		}
 		bytes += uint64(n)
 		to := rd.end
-		if e == 0 || e == unix.EAGAIN || e == unix.ENOBUFS || e == unix.ENOMEM {
+		if e == 0 || e == unix.EAGAIN || passing(e) {
 			t.short(slot, c, rd, p, cur, to, n, e)
 			continue
 		}
@@ -126,10 +126,16 @@ func (t *NetTile) block(slot uint32, c *conn, n int, e unix.Errno) {
 	if c.state == stStream && c.ring >= 0 {
 		t.list(slot, listBlocked)
 	}
-	if e == unix.ENOBUFS || e == unix.ENOMEM { // no event will tell
+	if passing(e) { // no event will tell
 		c.flags |= flRetry
 		t.later(slot)
 	}
+}
+
+// passing reports whether a call failed for something that is none of the
+// connection's doing: it is made again, without an event.
+func passing(e unix.Errno) bool {
+	return e == unix.ENOBUFS || e == unix.ENOMEM || e == unix.EINTR
 }
 
 // list puts a client in one of its ring's lists, or in none.

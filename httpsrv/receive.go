@@ -41,7 +41,7 @@ func (t *NetTile) read(slot uint32, p []byte) (n int, stop bool) {
 		return n, false
 	case e == unix.EAGAIN:
 		return 0, true
-	case e == unix.EINTR, e == unix.ENOMEM, e == unix.ENOBUFS:
+	case passing(e):
 		t.later(slot)
 		return 0, true
 	case e != 0:

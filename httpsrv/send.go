@@ -48,7 +48,7 @@ func (t *NetTile) give(slot uint32, c *conn, rd *reader) (n int, all bool) {
 		return n, true
 	case e == 0:
 		t.cnt.Cell(cntSendPartial).Inc()
-	case e == unix.EAGAIN || e == unix.ENOBUFS || e == unix.ENOMEM:
+	case e == unix.EAGAIN || passing(e):
 		t.cnt.Cell(cntSendBlocked).Inc()
 	default:
 		t.sendFailed(slot, e)
