@@ -97,7 +97,7 @@ func newWorld(sc *scenario, ch chooser, preempts int) *world {
 		p := Params{
 			MaxConnectionCnt: 1, MaxWsConnectionCnt: 3, MaxRequestLen: 64, MaxWsRecvFrameLen: 64,
 			OutgoingBufferSz: sc.ring, SideBufferSz: sc.side, RingDepth: sc.depth, MaxWsSendFrameCnt: sc.lag,
-			ReplyBufferSz: 64, ReplyDepth: 4, HeadBufCnt: 8, RecvBufCnt: 1, MsgBufCnt: 1, PendingCnt: 16, StaticSz: 64,
+			ReplyBufferSz: 64, ReplyDepth: 4, HeadBufCnt: 8, RecvBufCnt: 2, MsgBufCnt: 1, PendingCnt: 16, StaticSz: 64,
 			TileCnt: 2, RingCnt: 1,
 		}
 		size, err := Footprint(p)

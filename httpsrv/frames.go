@@ -36,7 +36,7 @@ func (t *NetTile) readFrames(slot uint32, c *conn) {
 		if c.recvBuf == 0 {
 			// The last one is for those in the middle of a message: they would
 			// else wait for those who wait for their message buffers.
-			if c.msgBuf != 0 && t.spares(c, &t.recv, 0) || (len(t.recv.free) > 1 || t.recv.cnt == 1) && t.spares(c, &t.recv, 1) {
+			if c.msgBuf != 0 && t.spares(c, &t.recv, 0) || len(t.recv.free) > 1 && t.spares(c, &t.recv, 1) {
 				c.recvBuf = t.recv.get()
 			}
 			if c.recvBuf == 0 {

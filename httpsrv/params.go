@@ -30,7 +30,7 @@ type Params struct {
 
 	// Pools of each tile, in buffers that are held only while bytes are unfinished.
 	HeadBufCnt uint32 // 1 KiB each: response heads, pongs, close frames; default MaxConnectionCnt + MaxWsConnectionCnt/16
-	RecvBufCnt uint32 // 16 KiB each: bytes received from WebSocket clients; default 64
+	RecvBufCnt uint32 // 16 KiB each: bytes received from WebSocket clients; at least 2; default 64
 	MsgBufCnt  uint32 // MaxWsRecvFrameLen each: messages being received; default 32
 	PendingCnt uint32 // messages to one client that wait for their turn; default MaxWsConnectionCnt/4 + 4,096
 
@@ -96,7 +96,7 @@ func (p Params) complete() (Params, error) {
 		{"RingCnt", uint64(p.RingCnt), 1, 1024, false},
 		{"AppCnt", uint64(p.AppCnt), 0, 64, false},
 		{"HeadBufCnt", uint64(p.HeadBufCnt), 1, 1 << 22, false},
-		{"RecvBufCnt", uint64(p.RecvBufCnt), 1, 1 << 20, false},
+		{"RecvBufCnt", uint64(p.RecvBufCnt), 2, 1 << 20, false}, // the last one: see readFrames
 		{"MsgBufCnt", uint64(p.MsgBufCnt), 1, 1 << 20, false},
 		{"PendingCnt", uint64(p.PendingCnt), 1, 1 << 24, false},
 		{"StaticSz", p.StaticSz, 0, 1 << 30, false},

@@ -23,7 +23,7 @@ func TestParamsRefused(t *testing.T) {
 		"RingCnt":            {func(p *Params) { p.RingCnt = 0 }, func(p *Params) { p.RingCnt = 1025 }},
 		"AppCnt":             {func(p *Params) { p.AppCnt = 65 }},
 		"HeadBufCnt":         {func(p *Params) { p.HeadBufCnt = 1<<22 + 1 }},
-		"RecvBufCnt":         {func(p *Params) { p.RecvBufCnt = 1<<20 + 1 }},
+		"RecvBufCnt":         {func(p *Params) { p.RecvBufCnt = 1 }, func(p *Params) { p.RecvBufCnt = 1<<20 + 1 }},
 		"MsgBufCnt":          {func(p *Params) { p.MsgBufCnt = 1<<20 + 1 }},
 		"PendingCnt":         {func(p *Params) { p.PendingCnt = 1<<24 + 1 }},
 		"StaticSz":           {func(p *Params) { p.StaticSz = 1<<30 + 1 }},

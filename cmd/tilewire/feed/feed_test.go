@@ -204,7 +204,7 @@ func TestRealStage(t *testing.T) {
 	p := httpsrv.Params{
 		MaxConnectionCnt: 1, MaxWsConnectionCnt: 1, MaxRequestLen: 1024, MaxWsRecvFrameLen: 1024,
 		OutgoingBufferSz: 1 << 12, RingDepth: 64, ReplyDepth: 4, TileCnt: 1, RingCnt: 1,
-		HeadBufCnt: 1, RecvBufCnt: 1, MsgBufCnt: 1, PendingCnt: 1, StaticSz: 64,
+		HeadBufCnt: 1, RecvBufCnt: 2, MsgBufCnt: 1, PendingCnt: 1, StaticSz: 64,
 	}
 	sz, err := httpsrv.Footprint(p)
 	if err != nil {

@@ -32,7 +32,7 @@ func dirs(t *testing.T) (shm, run string) {
 func params() httpsrv.Params {
 	return httpsrv.Params{
 		MaxConnectionCnt: 2, MaxWsConnectionCnt: 2, MaxRequestLen: 1024, MaxWsRecvFrameLen: 1024, OutgoingBufferSz: 1 << 12,
-		RingDepth: 64, ReplyDepth: 64, TileCnt: 1, RingCnt: 1, RecvBufCnt: 1, MsgBufCnt: 1, PendingCnt: 4, StaticSz: 64,
+		RingDepth: 64, ReplyDepth: 64, TileCnt: 1, RingCnt: 1, RecvBufCnt: 2, MsgBufCnt: 1, PendingCnt: 4, StaticSz: 64,
 	}
 }
 
