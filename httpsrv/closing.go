@@ -139,8 +139,9 @@ func (t *NetTile) beginClose(slot uint32, code uint16, text string, why CloseRea
 			return
 		}
 	}
-	if c.state == stUpgrade {
+	if c.state == stUpgrade { // nobody was told of it: nothing but the close frame follows the 101
 		c.ring = NoRing
+		t.dropPend(c)
 	}
 	if c.evFlags&evWaits != 0 { // what it waited with goes nowhere; the peer's close is to be read
 		t.unwait(slot, c)
@@ -215,9 +216,7 @@ func (t *NetTile) drop(slot uint32, why CloseReason) {
 	}
 	t.unbind(slot, c, why)
 	id, isWs := t.connID(slot), c.flags&flWs != 0
-	for c.pendHead != 0 {
-		t.popPend(c)
-	}
+	t.dropPend(c)
 	t.putBuf(&t.req, &c.rxNow().buf)
 	t.putBuf(&t.head, &c.headBuf)
 	t.putBuf(&t.recv, &c.recvBuf)

@@ -131,6 +131,8 @@ func (t *NetTile) nextSource(c *conn, p txPos) bool {
 	switch {
 	case c.ctlLen[ctlHead] != 0:
 		return begin(srcCtl, ctlHead<<16)
+	case c.state == stUpgrade:
+		return false // WsOpen comes first
 	case c.ctlLen[ctlPongA] != 0 && cur >= c.insert:
 		return begin(srcCtl, ctlPongA<<16)
 	case c.ctlLen[ctlPongB] != 0 && cur >= c.insert:
@@ -249,6 +251,14 @@ func (t *NetTile) popPend(c *conn) {
 	t.pends.put(&i)
 }
 
+// dropPend forgets the connection's own messages.
+func (t *NetTile) dropPend(c *conn) {
+	for c.pendHead != 0 {
+		t.popPend(c)
+	}
+	c.pendPos = c.pendEnd
+}
+
 // lostPend: the bytes of a message of its own were reclaimed before it took them.
 func (t *NetTile) lostPend(slot uint32, mid bool) {
 	c := &t.conns[slot]
@@ -260,10 +270,7 @@ func (t *NetTile) lostPend(slot uint32, mid bool) {
 		t.reset(slot, why)
 		return
 	}
-	for c.pendHead != 0 {
-		t.popPend(c)
-	}
-	c.pendPos = c.pendEnd
+	t.dropPend(c)
 	c.slow &^= slowPend
 	c.commit(txPos{c.pos().pos, at(srcRing, c.cursor)})
 	t.evict(slot)
