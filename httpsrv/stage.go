@@ -391,6 +391,7 @@ func (s *Stage) Close() error {
 	if s.lock == nil {
 		return ErrClosed
 	}
+	s.Uncork() // what is published is delivered, whoever comes next
 	s.closed = ErrClosed
 	s.reset()
 	for i := range s.bells {

@@ -627,4 +627,14 @@ func TestCork(t *testing.T) {
 			}
 		})
 	}
+	tl.bell.Sleep()
+	st.Cork()
+	st.Append(1)
+	st.Commit(1)
+	if _, err := st.WsBroadcast(OpText); err != nil || !tl.bell.Asleep() {
+		t.Errorf("corked message: %v, asleep %t", err, tl.bell.Asleep())
+	}
+	if st.Close(); tl.bell.Asleep() {
+		t.Error("a producer that goes leaves the tile asleep on what it published")
+	}
 }
