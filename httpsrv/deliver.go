@@ -19,12 +19,12 @@ func (t *NetTile) deliver() (work int) {
 // deliverRing walks a ring's new descriptors once, then its clients once.
 func (t *NetTile) deliverRing(i int) int {
 	rd, g := t.rd[i], &t.groups[i]
-	over := rd.overruns
+	over, side := rd.overruns, rd.side
 	t.walked = i
 	n := rd.walk(t.side)
 	if rd.overruns != over {
 		t.cnt.Cell(cntOverruns).Add(rd.overruns - over)
-		t.overrun(i)
+		t.overrun(i, rd.side != side)
 	} else if rd.end != rd.prev {
 		t.pass(rd, g)
 	}
@@ -210,14 +210,20 @@ func (c *conn) ringPos() uint64 {
 }
 
 // overrun: descriptors went by unread, and messages to single clients with
-// them, so that nobody who follows the ring can be carried on without a hole.
-func (t *NetTile) overrun(i int) {
+// them, so that nobody who follows the ring can be carried on without a hole;
+// nor, if there were such messages (own), anybody else who may have been sent one.
+func (t *NetTile) overrun(i int, own bool) {
 	for _, l := range []uint8{listActive, listBlocked} {
 		list := &t.groups[i].lists[l]
 		for j := len(*list) - 1; j >= 0; j-- {
 			if j < len(*list) {
 				t.evict((*list)[j])
 			}
+		}
+	}
+	for j := 0; own && j < len(t.conns); j++ {
+		if s := t.conns[j].state; s == stStream || s == stUpgrade {
+			t.evict(uint32(j))
 		}
 	}
 }

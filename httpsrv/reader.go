@@ -16,6 +16,7 @@ type reader struct {
 	from uint64 // where the messages found by the last walk begin (end of before, less a gap)
 	prev uint64 // end before the last walk
 	last uint64 // where the last message begins
+	side uint64 // end of the side area, as of seen
 
 	pinned   [areaCnt]uint64 // what line holds
 	msgs     uint64          // broadcasts walked
@@ -33,7 +34,7 @@ func newReader(r *ring, tile int) *reader {
 		head := r.hdr.head.Load()
 		step(ptLookup)
 		if r.read(head, m) {
-			rd.seen, rd.end = head, m.end[areaBroadcast]
+			rd.seen, rd.end, rd.side = head, m.end[areaBroadcast], m.end[areaSide]
 			rd.from, rd.prev, rd.last = rd.end, rd.end, rd.end
 			return rd
 		}
@@ -64,7 +65,7 @@ func (rd *reader) walk(side func(*message)) (n uint64) {
 				head = rd.r.hdr.head.Load()
 				step(ptLookup)
 			}
-			rd.seen, rd.end = head, m.end[areaBroadcast]
+			rd.seen, rd.end, rd.side = head, m.end[areaBroadcast], m.end[areaSide]
 			rd.last = m.start()
 			return n
 		}
@@ -77,7 +78,7 @@ func (rd *reader) walk(side func(*message)) (n uint64) {
 		} else if side != nil {
 			side(m)
 		}
-		rd.seen, rd.end = s, m.end[areaBroadcast]
+		rd.seen, rd.end, rd.side = s, m.end[areaBroadcast], m.end[areaSide]
 	}
 	return n
 }
