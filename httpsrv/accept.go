@@ -69,7 +69,7 @@ func (t *NetTile) turnAway(l *listener) bool {
 		t.reserve = openReserve()
 		return false
 	}
-	unix.Close(t.reserve)
+	sys.close(t.reserve)
 	t.reserve = -1
 	fd, e := sys.accept(l.fd, &t.accepted)
 	if e == 0 {
@@ -84,7 +84,7 @@ func (t *NetTile) turnAway(l *listener) bool {
 
 // openReserve returns a descriptor that is good for nothing but being closed, or -1.
 func openReserve() int {
-	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	fd, err := sys.spare()
 	if err != nil {
 		return -1
 	}

@@ -59,6 +59,9 @@ func (linux) waitRaw(ep int, ev []unix.EpollEvent, ms int) (int, unix.Errno) {
 	return shmem.EpollWaitRaw(ep, ev, ms)
 }
 
+// spare makes a descriptor that is good for nothing but being closed.
+func (linux) spare() (int, error) { return unix.Eventfd(0, unix.EFD_CLOEXEC) }
+
 // socket makes a nonblocking stream socket. Protocol 0 is plain TCP: Go's own
 // listeners are MPTCP, which eBPF steering refuses.
 func (linux) socket(family int) (int, error) {

@@ -23,6 +23,7 @@ type kernel interface {
 	watch(ep, fd int, ev *unix.EpollEvent) error
 	wait(ep int, ev []unix.EpollEvent, ms int) (int, unix.Errno)
 	waitRaw(ep int, ev []unix.EpollEvent, ms int) (int, unix.Errno)
+	spare() (int, error)
 	socket(family int) (int, error)
 	setsockopt(fd, level, opt, v int) error
 	bind(fd int, sa unix.Sockaddr) error

@@ -334,7 +334,7 @@ func (t *NetTile) Release() {
 	}
 	t.refused.expire(0)
 	if t.reserve >= 0 {
-		unix.Close(t.reserve)
+		sys.close(t.reserve)
 		t.reserve = -1
 	}
 	if t.ep >= 0 {
