@@ -450,3 +450,25 @@ func TestKeepAlivePositions(t *testing.T) {
 		}
 	})
 }
+
+// Requests that come while earlier ones wait in the buffer are read, although
+// the event that told of them came while one of these was answered.
+func TestPipelineGoesOn(t *testing.T) {
+	rigEach(t, rigParams(), keepAlive(), func(r *rig) {
+		p := r.dial(0)
+		r.until("it is in", func() bool { return r.count("accepted") == 1 })
+		r.quiet()
+		ask := func(target string) string { return req("GET", target, "") }
+		for _, part := range []string{ask("/1") + ask("/2") + ask("/3"), ask("/4")} {
+			if _, err := sysWrite(p.fd, []byte(part)); err != nil {
+				r.Fatal(err)
+			}
+			r.poll()
+		}
+		for i := 1; i <= 4; i++ {
+			if a := p.nextAnswer(false); a.body != fmt.Sprint("GET /", i) {
+				r.Errorf("answer %d: %q", i, a.body)
+			}
+		}
+	})
+}

@@ -134,6 +134,9 @@ func (t *NetTile) event(ev *unix.EpollEvent) {
 		c.flags |= flPeerEOF
 	}
 	if ev.Events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP) != 0 {
+		if c.state == stRequest { // one that is in the buffer already may come first
+			c.flags |= flMore
+		}
 		t.receive(slot)
 	}
 }
