@@ -204,11 +204,14 @@ func (t *NetTile) payload(slot uint32, c *conn, rx *rxPos, raw []byte) bool {
 
 // received hands a whole message to the application.
 func (t *NetTile) received(slot uint32, c *conn, rx *rxPos) bool {
+	op, id := rx.msgOp, t.connID(slot)
+	if t.makeWay(false); c.state == stFree || t.connID(slot) != id {
+		return false
+	}
 	var data []byte
 	if rx.msgLen > 0 {
 		data = t.msg.buf(c.msgBuf)[:rx.msgLen]
 	}
-	op, id := rx.msgOp, t.connID(slot)
 	if p := t.port(c); p != nil && c.state == stStream {
 		if !t.putMessage(slot, c, p, op, rx.done, data) {
 			return false

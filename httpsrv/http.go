@@ -69,6 +69,10 @@ func (t *NetTile) sayContinue(slot uint32, c *conn) bool {
 
 // request has the application answer a whole request.
 func (t *NetTile) request(slot uint32, c *conn, h *h1.Head, raw []byte) {
+	id := t.connID(slot)
+	if t.makeWay(true); c.state != stRequest || t.connID(slot) != id {
+		return
+	}
 	end := h.Len + int(h.BodyLen())
 	if end > h.Len && t.repliesFull() { // its answer most likely has a body as well
 		t.cnt.Cell(cntRejected).Inc()
@@ -76,7 +80,7 @@ func (t *NetTile) request(slot uint32, c *conn, h *h1.Head, raw []byte) {
 		return
 	}
 	r := &t.reqNow
-	r.set(t.connID(slot), h, raw)
+	r.set(id, h, raw)
 	resp := Response{Status: 404}
 	if t.cb.Request != nil {
 		t.stage.room0 = 0 // what is staged now is most likely a body
@@ -85,7 +89,7 @@ func (t *NetTile) request(slot uint32, c *conn, h *h1.Head, raw []byte) {
 		t.stage.room0 = roomShort
 		t.stage.Unstage()
 	}
-	if c.state != stRequest || t.connID(slot) != r.Conn {
+	if c.state != stRequest || t.connID(slot) != id {
 		return // the callback closed it
 	}
 	if t.rd[t.replyRing()].behind() {

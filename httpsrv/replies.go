@@ -11,6 +11,8 @@ type replies struct {
 	waiters []uint32 // slots that are not read from until there is place
 	freed   bool     // the oldest went since the waiters were looked at
 	until   int64    // the oldest has so long to go, once somebody waits; 0: nobody does
+
+	gone, goneSeq uint64 // up to here clients were given what they take (makeWay)
 }
 
 type replyLink struct {
@@ -64,6 +66,17 @@ func (t *NetTile) laps(off, seq uint64) bool {
 	// a little more than needed is reclaimed, by bytes and by descriptors.
 	need := 2*(uint64(t.srv.params.MaxWsRecvFrameLen)+roomLong) + size/64
 	return st.end[areaSide]+need > off+size || st.seq+replyBurst+mask/64 > seq+mask
+}
+
+// makeWay gives clients what was staged for them in this Poll before a callback
+// stages what may overwrite it: a body of any length (of a response), or a reply
+// as long as what the client sent. They are not slow, they only had no turn yet.
+func (t *NetTile) makeWay(body bool) {
+	st, p := t.stage, &t.rep
+	if st.seq != p.goneSeq && (body || t.laps(p.gone, p.goneSeq)) {
+		t.flush()
+		p.gone, p.goneSeq = st.end[areaSide], st.seq
+	}
 }
 
 // paused reports whether a client is not to be read from for now, because there
