@@ -271,13 +271,13 @@ func (t *NetTile) control(slot uint32, c *conn, op byte, p []byte) bool {
 // go together, as many as there is room for; of a client that takes nothing they
 // are replaced by the latest (RFC 6455 section 5.5.3). One that is half sent goes on.
 func (t *NetTile) pong(slot uint32, c *conn, p []byte) bool {
-	if c.ctlLen[ctlClose] != 0 || c.flags&flSentClose != 0 {
-		return true // nothing goes after the close frame
-	}
 	if most := max(c.ctlLen[ctlPongA], c.ctlLen[ctlPongB]); int(most)+2+len(p) > ctlSlot && c.flags&flBlocked == 0 {
 		if t.send(slot); c.state == stFree { // to make room
 			return true
 		}
+	}
+	if c.ctlLen[ctlClose] != 0 || c.flags&flSentClose != 0 {
+		return true // nothing goes after the close frame
 	}
 	if c.headBuf == 0 {
 		if c.headBuf = t.head.get(); c.headBuf == 0 {
