@@ -164,6 +164,7 @@ func (t *NetTile) sendCtl(slot uint32, c *conn, p txPos) bool {
 	switch {
 	case piece == ctlClose:
 		c.flags |= flSentClose
+		t.dropPend(c) // nothing goes after it
 	case piece == ctlHead && c.state == stStream:
 		t.pingSent(slot, c)
 	}
