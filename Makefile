@@ -29,7 +29,7 @@ race: ## tests on heap memory under the race detector
 conformance: ## Autobahn's cases of sections 1 to 7, 9 and 10 against tilewire echo, with a table
 	$(GOTEST) -count=1 -v -run 'Conformance$$|Limits$$' ./cmd/tilewire/echo
 
-explore: ## deaths before every store, interleavings of the shared memory protocols, their rules broken one by one
+explore: ## deaths before every store, interleavings of shared memory, httpsrv on a simulated kernel, rules broken one by one
 	$(GOTEST) -count=1 -tags explore ./wksp
 	$(GOTEST) -count=1 -tags explore -run 'Explore|Kill|Die|Rule' ./httpsrv
 
