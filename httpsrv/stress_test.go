@@ -444,11 +444,22 @@ func TestStress(t *testing.T) {
 	}
 	// The words in shared memory ring no bell here.
 	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	go func() {
-		for range tick.C {
-			b.change(func() {})
+	over := make(chan struct{})
+	var ticks sync.WaitGroup
+	ticks.Go(func() {
+		for {
+			select {
+			case <-tick.C:
+				b.change(func() {})
+			case <-over:
+				return
+			}
 		}
+	})
+	defer func() { // it looks into the region, which is left after this
+		tick.Stop()
+		close(over)
+		ticks.Wait()
 	}()
 	for _, c := range b.clients {
 		wg.Go(c.run)
