@@ -118,11 +118,11 @@ type conn struct {
 	gen      atomic.Uint32
 	fd       int32
 	tx       [2]txPos
-	txGen    uint32
+	done     uint32 // broadcasts of its ring delivered when it was last caught up (reader.msgs)
 	state    connState
 	slow     uint8
 	reason   CloseReason
-	_        uint8
+	txGen    uint8
 	flags    uint16
 	ring     int16  // followed; NoRing: none
 	pendHead uint32 // index+1 into the pending entries, 0: none

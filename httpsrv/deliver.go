@@ -46,7 +46,7 @@ func (t *NetTile) deliverRing(i int) int {
 // is replaced by one already served.
 func (t *NetTile) pass(rd *reader, g *group) {
 	t.cnt.Cell(cntPasses).Inc()
-	msgs := rd.msgs
+	msgs := uint32(rd.msgs)
 	iovFrom, total := ^uint64(0), 0
 	served, bytes, sends := uint64(0), uint64(0), uint64(0)
 	list := &g.lists[listActive]
@@ -84,8 +84,8 @@ func (t *NetTile) pass(rd *reader, g *group) {
 		if n == total {
 			c.commit(txPos{pos: p.pos + uint64(n), at: rd.end})
 			c.flags &^= flFresh
-			served += msgs - t.local[slot].done
-			t.local[slot].done = msgs
+			served += uint64(msgs - c.done)
+			c.done = msgs
 			bytes += uint64(n)
 			continue
 		}

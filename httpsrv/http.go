@@ -274,7 +274,7 @@ func (t *NetTile) upgraded(slot uint32, c *conn) {
 		// What was published since the last walk comes with the next
 		// pass, which this client is part of.
 		c.commit(txPos{c.pos().pos, at(srcRing, rd.history(uint64(c.history)))})
-		t.local[slot].done = rd.msgs
+		c.done = uint32(rd.msgs)
 		if c.history > 0 { // may begin later within the history, see lost
 			c.flags |= flFresh
 			c.stop = rd.end

@@ -136,7 +136,6 @@ type local struct {
 	waits      bool   // in waiters, maybe for the slot's connection before
 	waitsReply bool   // in rep.waiters, likewise
 	at         uint32 // in the list
-	done       uint64 // broadcasts of its ring delivered when it was last caught up
 
 	evNext, evPrev uint32 // among those that wait for room in their application's queue, slot+1
 }

@@ -300,8 +300,8 @@ func (t *NetTile) settle(slot uint32, c *conn) bool {
 		c.slow &= slowMid
 		if c.ring >= 0 {
 			rd := t.rd[c.ring]
-			t.cnt.Cell(cntDelivered).Add(rd.msgs - t.local[slot].done)
-			t.local[slot].done = rd.msgs
+			t.cnt.Cell(cntDelivered).Add(uint64(uint32(rd.msgs) - c.done))
+			c.done = uint32(rd.msgs)
 			t.list(slot, listActive)
 		}
 		if c.flags&flMore != 0 {
