@@ -18,73 +18,33 @@ import (
 // Options that accepted sockets inherit are set here: no Nagle delay, and a
 // send buffer of sndBuf bytes (0: the kernel's choice).
 func ListenSocket(addr string, sndBuf int) (fd int, actual string, err error) {
-	fd = -1
+	a, err := parseListen(addr)
+	if err != nil {
+		return -1, "", err
+	}
+	fd = a.fd
 	fail := func(what string, err error) (int, string, error) {
-		if fd >= 0 {
+		if fd >= 0 && a.fd < 0 {
 			sys.close(fd)
 		}
 		return -1, "", fmt.Errorf("httpsrv: listen %s: %s: %w", addr, what, err)
 	}
-	bad := func(format string, args ...any) (int, string, error) {
-		return -1, "", fmt.Errorf("%w: listen %s: %s", ErrParams, addr, fmt.Sprintf(format, args...))
-	}
-	var sa unix.Sockaddr
-	path, mode := "", -1
-	family := unix.AF_INET
-	switch {
-	case strings.HasPrefix(addr, "fd:"):
-		n, err := strconv.Atoi(addr[3:])
-		if err != nil || n < 0 {
-			return bad("%q is no number of a descriptor", addr[3:])
+	if fd >= 0 {
+		if v, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || v == 0 {
+			return -1, "", badListen(addr, "descriptor %d is no listening stream socket (with systemd: ListenStream= and Accept=no)", fd)
 		}
-		if v, err := unix.GetsockoptInt(n, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || v == 0 {
-			return bad("descriptor %d is no listening stream socket (with systemd: ListenStream= and Accept=no)", n)
-		}
-		if err := unix.SetNonblock(n, true); err != nil {
+		if err := unix.SetNonblock(fd, true); err != nil {
 			return fail("nonblock", err)
 		}
-		unix.CloseOnExec(n)
-		setInherited(n, sndBuf)
-		sa, err := sys.sockname(n)
+		unix.CloseOnExec(fd)
+		setInherited(fd, sndBuf)
+		sa, err := sys.sockname(fd)
 		if err != nil {
 			return fail("name", err)
 		}
-		return n, sockaddrString(sa), nil
-	case strings.HasPrefix(addr, "unix:"):
-		family = unix.AF_UNIX
-		var ok bool
-		if path, mode, ok = socketPath(addr[5:]); !ok {
-			return bad("the mode behind | is octal, up to 0777, as in unix:/run/x.sock|0660")
-		}
-	default:
-		host, port, err := net.SplitHostPort(addr)
-		if err != nil {
-			return bad("want HOST:PORT, [HOST]:PORT, unix:PATH or fd:N: %v", err)
-		}
-		if host == "localhost" {
-			host = "127.0.0.1"
-		}
-		if host == "" {
-			host = "::"
-		}
-		ip, err := netip.ParseAddr(host)
-		if err != nil {
-			return bad("%q is no IP address", host)
-		}
-		n, err := strconv.ParseUint(port, 10, 16)
-		if err != nil {
-			return bad("%q is no port (0 to 65535)", port)
-		}
-		if ip.Is4() {
-			sa = &unix.SockaddrInet4{Port: int(n), Addr: ip.As4()}
-		} else {
-			zone, ok := zoneID(ip.Zone())
-			if !ok {
-				return bad("%q is no interface", ip.Zone())
-			}
-			family, sa = unix.AF_INET6, &unix.SockaddrInet6{Port: int(n), Addr: ip.As16(), ZoneId: zone}
-		}
+		return fd, sockaddrString(sa), nil
 	}
+	family, sa := a.family, a.sa
 	if fd, err = sys.socket(family); err != nil {
 		return fail("socket", err)
 	}
@@ -100,10 +60,10 @@ func ListenSocket(addr string, sndBuf int) (fd int, actual string, err error) {
 	}
 	setInherited(fd, sndBuf)
 	if family == unix.AF_UNIX {
-		if err := bindSocket(fd, path, mode); err != nil {
+		if err := bindSocket(fd, a.path, a.mode); err != nil {
 			return fail("bind", err)
 		}
-		return fd, "unix:" + path, nil
+		return fd, "unix:" + a.path, nil
 	}
 	if err := sys.bind(fd, sa); err != nil {
 		return fail("bind", err)
@@ -115,6 +75,72 @@ func ListenSocket(addr string, sndBuf int) (fd int, actual string, err error) {
 		return fail("name", err)
 	}
 	return fd, sockaddrString(sa), nil
+}
+
+// listenAddr is an address to listen at, taken apart.
+type listenAddr struct {
+	fd     int // inherited, or -1
+	family int
+	sa     unix.Sockaddr
+	path   string // of a unix socket
+	mode   int
+}
+
+// CheckListen tells whether ListenSocket understands addr, without making
+// anything. ErrParams says what is wrong with it.
+func CheckListen(addr string) error {
+	_, err := parseListen(addr)
+	return err
+}
+
+func badListen(addr, format string, args ...any) error {
+	return fmt.Errorf("%w: listen %s: %s", ErrParams, addr, fmt.Sprintf(format, args...))
+}
+
+func parseListen(addr string) (a listenAddr, err error) {
+	a.fd = -1
+	switch {
+	case strings.HasPrefix(addr, "fd:"):
+		if a.fd, err = strconv.Atoi(addr[3:]); err != nil || a.fd < 0 {
+			return a, badListen(addr, "%q is no number of a descriptor", addr[3:])
+		}
+		return a, nil
+	case strings.HasPrefix(addr, "unix:"):
+		a.family = unix.AF_UNIX
+		var ok bool
+		if a.path, a.mode, ok = socketPath(addr[5:]); !ok {
+			return a, badListen(addr, "the mode behind | is octal, up to 0777, as in unix:/run/x.sock|0660")
+		}
+		return a, nil
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return a, badListen(addr, "want HOST:PORT, [HOST]:PORT, unix:PATH or fd:N: %v", err)
+	}
+	switch host {
+	case "localhost":
+		host = "127.0.0.1"
+	case "":
+		host = "::"
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return a, badListen(addr, "%q is no IP address", host)
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return a, badListen(addr, "%q is no port (0 to 65535)", port)
+	}
+	if ip.Is4() {
+		a.family, a.sa = unix.AF_INET, &unix.SockaddrInet4{Port: int(n), Addr: ip.As4()}
+		return a, nil
+	}
+	zone, ok := zoneID(ip.Zone())
+	if !ok {
+		return a, badListen(addr, "%q is no interface", ip.Zone())
+	}
+	a.family, a.sa = unix.AF_INET6, &unix.SockaddrInet6{Port: int(n), Addr: ip.As16(), ZoneId: zone}
+	return a, nil
 }
 
 const backlog = 4096 // the kernel lowers it to net.core.somaxconn

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tilewire/tilewire/cmd/tilewire/config"
+	"github.com/tilewire/tilewire/cmd/tilewire/instance"
 )
 
 // configCmd shows configurations: the built-in one with its explanations, or the one in force.
@@ -18,7 +19,7 @@ func configCmd() *cobra.Command {
 	}
 	var path string
 	show := &cobra.Command{
-		Use: "show", Short: "Print every key with the value in force: file over environment over defaults", Args: cobra.NoArgs,
+		Use: "show", Short: "Print every key with the value in force: environment over file over defaults", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			c, err := config.Load(path, os.Environ())
 			if err != nil {
@@ -38,10 +39,19 @@ func configCmd() *cobra.Command {
 
 func validateCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "validate FILE", Short: "Check a configuration file, with the environment over it", Args: cobra.ExactArgs(1),
+		Use: "validate FILE", Short: "Check a configuration file, with the environment over it: what run would refuse", Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if _, err := config.Load(args[0], os.Environ()); err != nil {
+			var r runFlags
+			run := &cobra.Command{}
+			r.flags(run)
+			if err := configure(run, args[0]); err != nil {
 				return err
+			}
+			if _, err := instance.LookupUser(r.userName); err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
+			}
+			if err := r.check(); err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
 			}
 			fmt.Printf("%s: good\n", args[0])
 			return nil

@@ -5,23 +5,75 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/tilewire/tilewire/cmd/tilewire/feed"
 	"github.com/tilewire/tilewire/cmd/tilewire/instance"
+	"github.com/tilewire/tilewire/httpsrv"
 	"github.com/tilewire/tilewire/shmem"
 	"github.com/tilewire/tilewire/tile"
 	"github.com/tilewire/tilewire/tile/topo"
 )
 
+// runFlags is what an instance is run with.
+type runFlags struct {
+	shape
+	lim limits
+	pr  privileges
+
+	file, affinity, framing, userName string
+	budget                            int
+	discard                           bool
+}
+
+func (r *runFlags) flags(cmd *cobra.Command) {
+	r.shape.flags(cmd)
+	r.lim.flags(cmd)
+	r.pr.flags(cmd)
+	f := cmd.Flags()
+	f.StringVar(&r.file, "config", "", "configuration `FILE` (TOML)")
+	f.IntVar(&r.budget, "restart-max", defaultBudget, "restarts of one tile within a minute; more end the instance with exit code 4")
+	f.StringVar(&r.userName, "user", "", "run the tiles as this user; for root")
+	f.StringVar(&r.affinity, "affinity", "auto", "CPUs of the network tiles: auto, or a list such as 2 or f1 (floating)")
+	f.StringVar(&r.framing, "frame", "line", "where a message of COMMAND's output ends: line, nul, len32")
+	f.BoolVar(&r.discard, "discard", false, "memory made before under this name is removed also if the run is refused")
+}
+
+// check says what is wrong with them, as far as that can be told before anything is made.
+func (r *runFlags) check() error {
+	if err := shmem.CheckName(r.name); err != nil {
+		return fmt.Errorf("--name: %w", err)
+	}
+	if _, err := r.params(); err != nil {
+		return err
+	}
+	if err := errors.Join(checkClients(r.clients), r.lim.check()); err != nil {
+		return err
+	}
+	for _, a := range r.listen {
+		if name, ok := strings.CutPrefix(a, "fd:"); ok && name != "" {
+			continue // by number or name: what was passed will tell
+		}
+		if err := httpsrv.CheckListen(a); err != nil {
+			return listenError(a, err)
+		}
+	}
+	if _, err := tile.PickCPUs(r.affinity, 1, tile.AllowedCPUs()); err != nil {
+		return usageError{err}
+	}
+	if _, err := feed.ParseFraming(r.framing); err != nil {
+		return err
+	}
+	if r.budget < 0 || r.budget > 1000 {
+		return usageError{fmt.Errorf("--restart-max %d: 0 to 1000", r.budget)}
+	}
+	return nil
+}
+
 func runCmd() *cobra.Command {
-	var s shape
-	var lim limits
-	var pr privileges
-	var affinity, framing, user, file string
-	var budget int
-	var discard bool
+	var r runFlags
 	cmd := &cobra.Command{
 		Use:   "run [-- COMMAND [ARG...]]",
 		Short: "Run an instance: a network tile, and a producer that publishes COMMAND's output",
@@ -34,32 +86,25 @@ flag, a busy port), what was made before stays, unless --discard is given.
 Most flags are keys of the configuration as well (tilewire config default): flags
 win over TILEWIRE_... variables, those over the file.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			err := configure(cmd, file)
-			if err != nil {
+			if err := configure(cmd, r.file); err != nil {
 				return err
 			}
-			s.changed = cmd.Flags().Changed
-			if pr.user, err = instance.LookupUser(user); err != nil {
+			r.changed = cmd.Flags().Changed
+			var err error
+			if r.pr.user, err = instance.LookupUser(r.userName); err != nil {
 				return err
 			}
-			return runInstance(s, lim, pr, affinity, framing, budget, discard, args)
+			return runInstance(r, args)
 		},
 	}
-	s.flags(cmd)
-	lim.flags(cmd)
-	pr.flags(cmd)
-	cmd.Flags().StringVar(&file, "config", "", "configuration `FILE` (TOML)")
-	cmd.Flags().IntVar(&budget, "restart-max", 5, "restarts of one tile within a minute; more end the instance with exit code 4")
-	cmd.Flags().StringVar(&user, "user", "", "run the tiles as this user; for root")
-	cmd.Flags().StringVar(&affinity, "affinity", "auto", "CPUs of the network tiles: auto, or a list such as 2 or f1 (floating)")
-	cmd.Flags().StringVar(&framing, "frame", "line", "where a message of COMMAND's output ends: line, nul, len32")
-	cmd.Flags().BoolVar(&discard, "discard", false, "memory made before under this name is removed also if the run is refused")
+	r.flags(cmd)
 	return cmd
 }
 
-func runInstance(s shape, lim limits, pr privileges, affinity, framing string, budget int, discard bool, command []string) error {
+func runInstance(r runFlags, command []string) error {
 	ctx, cancel := stopOnSignal()
 	defer cancel()
+	s, pr := &r.shape, &r.pr
 	if err := pr.check(); err != nil {
 		return err
 	}
@@ -67,7 +112,7 @@ func runInstance(s shape, lim limits, pr privileges, affinity, framing string, b
 	if err != nil {
 		return err
 	}
-	remove := discard
+	remove := r.discard
 	defer func() {
 		switch {
 		case in == nil:
@@ -84,18 +129,12 @@ func runInstance(s shape, lim limits, pr privileges, affinity, framing string, b
 			return err
 		}
 	}
-	if err := errors.Join(checkClients(s.clients), lim.check()); err != nil {
+	if err := r.check(); err != nil {
 		return err
 	}
-	cpus, err := tile.PickCPUs(affinity, 1, tile.AllowedCPUs())
+	cpus, err := tile.PickCPUs(r.affinity, 1, tile.AllowedCPUs())
 	if err != nil {
 		return usageError{err}
-	}
-	if _, err := feed.ParseFraming(framing); err != nil {
-		return err
-	}
-	if budget < 0 || budget > 1000 {
-		return usageError{fmt.Errorf("--restart-max %d: 0 to 1000", budget)}
 	}
 	if len(command) > 0 {
 		if err := checkCommand(command); err != nil {
@@ -120,13 +159,13 @@ func runInstance(s shape, lim limits, pr privileges, affinity, framing string, b
 		return err
 	}
 	in.Info.Listen, in.Info.History = l.addrs, s.history
-	net, err := netSpec(in, 0, cpus[0], l, lim)
+	net, err := netSpec(in, 0, cpus[0], l, r.lim)
 	if err != nil {
 		return err
 	}
 	specs := []topo.Spec{net}
 	if len(command) > 0 {
-		src, err := tileSpec(in, instance.Tile{Kind: kindSource}, tile.Float, nil, append([]string{"--frame", framing, "--"}, command...)...)
+		src, err := tileSpec(in, instance.Tile{Kind: kindSource}, tile.Float, nil, append([]string{"--frame", r.framing, "--"}, command...)...)
 		if err != nil {
 			return err
 		}
@@ -138,7 +177,7 @@ func runInstance(s shape, lim limits, pr privileges, affinity, framing string, b
 	if err != nil {
 		return err
 	}
-	c, err := launch(specs, budget, func(_ *crew, e topo.Event) { logEvent(log, e) })
+	c, err := launch(specs, r.budget, func(_ *crew, e topo.Event) { logEvent(log, e) })
 	if err != nil {
 		return err
 	}

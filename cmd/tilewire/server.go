@@ -34,23 +34,28 @@ func (s *shape) flags(cmd *cobra.Command) {
 	f.StringVar(&s.backing, "backing", "auto", "memory: auto, hugetlbfs or shm")
 }
 
+// params returns what the server's memory is made for, and says what is wrong with the flags.
+func (s *shape) params() (p httpsrv.Params, err error) {
+	if _, err := shmem.ParseBacking(s.backing); err != nil {
+		return p, usageError{fmt.Errorf("--backing %q: one of auto, hugetlbfs, shm", s.backing)}
+	}
+	if s.ringMiB < 1 || s.ringMiB > 1<<19 {
+		return p, usageError{fmt.Errorf("--ring-size-mib %d: 1 to %d", s.ringMiB, 1<<19)}
+	}
+	p = defaultParams(s.ringMiB<<20, s.clients, 1)
+	return p, checkHistory(s.history, p)
+}
+
 // create makes the instance's memory: workspace, server, one cnc a tile.
 func (s *shape) create(listen []string, keep bool) (*instance.Instance, error) {
-	backing, err := shmem.ParseBacking(s.backing)
+	p, err := s.params()
 	if err != nil {
-		return nil, usageError{fmt.Errorf("--backing %q: one of auto, hugetlbfs, shm", s.backing)}
-	}
-	o := shmem.Options{Backing: backing}
-	if s.ringMiB < 1 || s.ringMiB > 1<<19 {
-		return nil, usageError{fmt.Errorf("--ring-size-mib %d: 1 to %d", s.ringMiB, 1<<19)}
-	}
-	info := instance.Info{Name: s.name, Listen: listen, History: s.history, Keep: keep, Pid: os.Getpid(), Started: time.Now().UnixNano()}
-	tiles := []instance.Tile{{Kind: kindNet}, {Kind: kindSource}}
-	p := defaultParams(s.ringMiB<<20, s.clients, 1)
-	if err := checkHistory(s.history, p); err != nil {
 		return nil, err
 	}
-	return instance.Create(info, p, tiles, o)
+	backing, _ := shmem.ParseBacking(s.backing) // params has
+	info := instance.Info{Name: s.name, Listen: listen, History: s.history, Keep: keep, Pid: os.Getpid(), Started: time.Now().UnixNano()}
+	tiles := []instance.Tile{{Kind: kindNet}, {Kind: kindSource}}
+	return instance.Create(info, p, tiles, shmem.Options{Backing: backing})
 }
 
 // checkHistory refuses a history that the ring does not hold: its producer reclaims a 64th of the descriptors ahead.

@@ -113,6 +113,8 @@ func TestErrorsNamePlaceAndMend(t *testing.T) {
 	for env, want := range map[string]string{
 		"TILEWIRE_SERVER_MAX_CONNECTIONS=many": "configuration: TILEWIRE_SERVER_MAX_CONNECTIONS=many: server.max_connections is a whole number from 0 on",
 		"TILEWIRE_SERVER_ON_FULL=wait":         "configuration: TILEWIRE_SERVER_ON_FULL: server.on_full is \"wait\", must be refuse, evict",
+		"TILEWIRE_SERVER_MAX_CONECTIONS=5":     "configuration: TILEWIRE_SERVER_MAX_CONECTIONS: no key server.max_conections (did you mean server.max_connections?)",
+		"TILEWIRE_TOPIC_HISTRY=5":              "configuration: TILEWIRE_TOPIC_HISTRY: no key topic.histry (did you mean topic.history?)",
 		"TILEWIRE_SERVER_KEEP_ALIVE=perhaps":   "configuration: TILEWIRE_SERVER_KEEP_ALIVE=perhaps: server.keep_alive is true or false",
 	} {
 		if _, err := Load("", []string{env}); err == nil || err.Error() != want {

@@ -3,7 +3,9 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -37,7 +39,20 @@ func (c *Config) environ(env []string) (from map[string]string, err error) {
 		}
 		return nil
 	})
-	return from, err
+	if err != nil {
+		return from, err
+	}
+	for name := range vars { // of a table's, all are keys
+		for _, key := range c.Keys() {
+			table, _, ok := strings.Cut(key, ".")
+			if ok && strings.HasPrefix(name, Variable(table)+"_") && !slices.Contains(slices.Collect(maps.Values(from)), name) && vars[name] != "" {
+				meant := strings.ToLower(strings.TrimPrefix(name, Prefix))
+				meant = strings.Replace(meant, strings.TrimSuffix(table, "[0]")+"_", strings.TrimSuffix(table, "[0]")+".", 1)
+				return from, fmt.Errorf("%w: %s: no key %s%s", ErrConfig, name, meant, c.near(meant))
+			}
+		}
+	}
+	return from, nil
 }
 
 // Set sets a key from a text, as in the environment: lists are separated by commas. ErrConfig: no such key, or the text
