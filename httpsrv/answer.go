@@ -162,12 +162,12 @@ func respHead(r *Response, n uint64, date *[29]byte) h1.RespHead {
 		Status: r.Status, ContentLength: int64(n), Date: date,
 		ContentType: r.ContentType, ContentEncoding: r.ContentEncoding, CacheControl: r.CacheControl, Location: r.Location,
 		AllowOrigin: r.AllowOrigin, AllowMethods: r.AllowMethods, AllowHeaders: r.AllowHeaders, MaxAge: r.MaxAge,
-		RetryAfter: r.RetryAfter, Extra: r.Extra,
+		RetryAfter: r.RetryAfter, Allow: r.Allow, Extra: r.Extra,
 	}
 	if rh.Status == 0 {
 		rh.Status = 200
 	}
-	if rh.Status == 405 {
+	if rh.Status == 405 && rh.Allow == 0 {
 		rh.Allow = h1.Served
 	}
 	return rh

@@ -100,6 +100,12 @@ func (t *NetTile) parseFrames(slot uint32, c *conn) bool {
 			}
 			continue
 		}
+		if len(raw) == 1 { // as if an empty frame followed: what is wrong then is wrong with the first octet
+			if f := ws.CheckStart(raw[0], 0x80, rx.msgOp); f != ws.FaultNone {
+				t.fault(slot, f.CloseCode(), faultReasons[f])
+				continue
+			}
+		}
 		if len(raw) < 2 {
 			break
 		}

@@ -5,6 +5,12 @@ import "github.com/tilewire/tilewire/httpsrv/h1"
 // Method is a request's method; its String is 'unknown' for anything else.
 type Method = h1.Method
 
+// MethodSet is a set of methods (Methods).
+type MethodSet = h1.MethodSet
+
+// Methods returns the set of ms.
+func Methods(ms ...Method) MethodSet { return h1.Methods(ms...) }
+
 // The methods that reach a callback.
 const (
 	MethodGet     = h1.GET
@@ -76,8 +82,9 @@ type Response struct {
 
 	ContentType, CacheControl, ContentEncoding, Location string
 	AllowOrigin, AllowMethods, AllowHeaders              string
-	MaxAge                                               int64 // seconds, Access-Control-Max-Age
-	RetryAfter                                           int   // seconds
+	MaxAge                                               int64     // seconds, Access-Control-Max-Age
+	RetryAfter                                           int       // seconds
+	Allow                                                MethodSet // of the resource, for 405 and OPTIONS; a 405 without names all that are served
 	Extra                                                []h1.Field
 
 	StaticBody Static // or a body staged in the tile's reply ring: Stage.Body

@@ -35,8 +35,11 @@ func naiveStream(in []byte, most uint64) (o streamResult) {
 	}
 	var msg []byte
 	msgOp := byte(0)
-	for len(in) >= 2 {
-		b0, b1 := in[0], in[1]
+	for len(in) > 0 {
+		b0, b1 := in[0], byte(128)
+		if len(in) > 1 {
+			b1 = in[1]
+		}
 		isFin, op, control := b0 >= 128, b0&15, b0&8 != 0
 		switch {
 		case b0&0x70 != 0, op > 10, op > 2 && op < 8, b1 < 128,

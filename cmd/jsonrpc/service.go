@@ -62,7 +62,7 @@ func (s *service) request(r *httpsrv.Request) httpsrv.Response {
 	case r.Headers.UpgradeWebsocket:
 		return httpsrv.Response{UpgradeWebsocket: true, Ring: httpsrv.NoRing}
 	case r.Method != httpsrv.MethodPost:
-		return httpsrv.Response{Status: 405}
+		return httpsrv.Response{Status: 405, Allow: httpsrv.Methods(httpsrv.MethodPost)}
 	}
 	out := s.serve(0, r.Body)
 	if out == nil {

@@ -165,14 +165,20 @@ func netTile(a tileArgs, fds []int, history uint32, lim limits) (err error) {
 
 // routes answers the public requests.
 func routes(home httpsrv.Static, history uint32) func(*httpsrv.Request) httpsrv.Response {
+	reads := httpsrv.Methods(httpsrv.MethodGet, httpsrv.MethodHead, httpsrv.MethodOptions)
 	get := func(r httpsrv.Response, req *httpsrv.Request) httpsrv.Response {
-		if req.Method != httpsrv.MethodGet && req.Method != httpsrv.MethodHead {
-			return httpsrv.Response{Status: 405}
+		switch req.Method {
+		case httpsrv.MethodGet, httpsrv.MethodHead:
+			return r
+		case httpsrv.MethodOptions:
+			return httpsrv.Response{Status: 204, Allow: reads}
 		}
-		return r
+		return httpsrv.Response{Status: 405, Allow: reads}
 	}
 	return func(r *httpsrv.Request) httpsrv.Response {
 		switch string(r.Path) {
+		case "*": // OPTIONS of the server as a whole (RFC 9110 section 9.3.7)
+			return httpsrv.Response{Status: 204, Allow: reads}
 		case "/":
 			return get(httpsrv.Response{ContentType: page.ContentType, CacheControl: "no-cache", StaticBody: home}, r)
 		case "/ws":

@@ -51,9 +51,9 @@ func ringBell() []Rule {
 }
 
 // NetCalls is what a network tile needs once it has its memory, its doorbell and its listeners: to take connections and
-// to serve them. It opens nothing, connects to nobody, starts nothing.
+// to serve them, and to wake an application in another process, which may come later. It connects to nobody, starts nothing.
 func NetCalls() []Rule {
-	return append(runtimeCalls(), call(unix.SYS_ACCEPT4, unix.SYS_SENDTO, unix.SYS_SENDMSG, unix.SYS_RECVFROM, unix.SYS_SHUTDOWN,
+	return append(ProducerCalls(), call(unix.SYS_ACCEPT4, unix.SYS_SENDTO, unix.SYS_SENDMSG, unix.SYS_RECVFROM, unix.SYS_SHUTDOWN,
 		unix.SYS_SETSOCKOPT, unix.SYS_GETSOCKOPT)...)
 }
 

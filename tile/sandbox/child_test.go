@@ -87,7 +87,7 @@ var forbidden = []struct {
 	{"openat to cut a file", "", func() unix.Errno {
 		return openat("/dev/null", unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_TRUNC)
 	}},
-	{"openat of a bell", "producer source", func() unix.Errno { return openat("/dev/null", unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC) }},
+	{"openat of a bell", "net producer source", func() unix.Errno { return openat("/dev/null", unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC) }},
 	{"execve", "", func() unix.Errno { return errno(syscall.Exec("/nonexistent", nil, nil)) }},
 	{"fork", "", func() unix.Errno { return raw(unix.SYS_CLONE, unix.CLONE_SIGHAND, 0, 0) }},              // EINVAL: it wants CLONE_VM
 	{"fork by clone3", "net producer source", func() unix.Errno { return raw(unix.SYS_CLONE3, 0, 0, 0) }}, // ENOSYS, else EINVAL
