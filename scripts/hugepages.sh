@@ -5,7 +5,7 @@
 #   hugepages.sh reserve MIB   MIB in huge pages, and a hugetlbfs mount that GROUP may use (root)
 #   hugepages.sh release       undo exactly what reserve did (root)
 #
-# MOUNT (/dev/hugepages) and GROUP (that of who called sudo, else root's) can be set in the environment. What is changed is
+# MOUNT (where 2 MiB pages are mounted, else /dev/hugepages) and GROUP (that of who called sudo, else root's) can be set in the environment. What is changed is
 # noted first, in /run/tilewire/configure.state (TILEWIRE_RUN_DIR chooses another directory): a line for each change, with what
 # was before. `tilewire configure` keeps the same file, so that either undoes what the other did. It holds until the next boot.
 set -eu
@@ -25,8 +25,23 @@ is_ours() { is_hugetlbfs "$1" && [ "$(stat -f -c %s "$1")" = 2097152 ]; }
 mode_of() { echo $((0$(stat -c %a "$1"))); }
 need_root() { [ "$(id -u)" = 0 ] || die "$1 needs root; mend: sudo $0 $1" 3; }
 
-MOUNT=${MOUNT:-/dev/hugepages}
-if [ "$MOUNT" = /dev/hugepages ] && is_hugetlbfs "$MOUNT" && ! is_ours "$MOUNT"; then MOUNT=/dev/hugepages2M; fi
+# find_mount: where 2 MiB pages are mounted, first where this user may make regions; else where to mount them
+find_mount() {
+	found=
+	while read -r dir; do
+		dir=$(printf '%b' "$dir")
+		is_ours "$dir" || continue
+		if [ -w "$dir" ]; then say "$dir"; return; fi
+		found=${found:-$dir}
+	done <<-EOF
+		/dev/hugepages
+		$(awk '$3 == "hugetlbfs" { gsub(/\\/, "\\0", $2); print $2 }' /proc/mounts)
+	EOF
+	if [ -z "$found" ] && is_hugetlbfs /dev/hugepages; then found=/dev/hugepages2M; fi
+	say "${found:-/dev/hugepages}"
+}
+
+MOUNT=${MOUNT:-$(find_mount)}
 case $MOUNT in /*) ;; *) MOUNT=$(pwd)/$MOUNT ;; esac
 GROUP=${GROUP:-${SUDO_GID:-0}}
 

@@ -47,8 +47,15 @@ if ! [[ $ring =~ ^[1-9][0-9]{0,6}$ ]] || [ $((ring & (ring - 1))) != 0 ]; then b
 
 # ---- the host
 
-# What the instance takes: the ring, and about 22 MiB for the default of 16,384 connections.
-need=$((ring + 24))
+# The program tells what the instance takes.
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+program=${TILEWIRE:-$repo/bin/tilewire}
+if [ ! -x "$program" ]; then
+	command -v go >/dev/null || { echo "tiles.sh: no $program, and no Go to build it (https://go.dev/dl, 1.26 or newer)" >&2; exit 1; }
+	(cd "$repo" && go build -o "$program" ./cmd/tilewire)
+fi
+bytes=$("$program" server new --dry-run --name "$name" --ring-size-mib "$ring") || exit
+need=$(((bytes + (1 << 20) - 1) >> 20))
 failed=0 pages_ok=0
 ok() { echo "ok    $*"; }
 warn() { echo "warn  $*"; }
@@ -72,7 +79,7 @@ check_kernel() {
 }
 
 check_shm() {
-	local short=fail dir=${TILEWIRE_SHM_DIR:-/dev/shm} kib mib
+	local short=fail dir=${TILEWIRE_SHM_DIR:-/dev/shm} total kib mib point size
 	[ $pages_ok = 0 ] || short=warn # it lies on huge pages then
 	dir=${dir%%:*}
 	if [ ! -d "$dir" ]; then
@@ -83,17 +90,17 @@ check_shm() {
 		$short "shared memory: $dir can't be written; mend: sudo mount -t tmpfs -o mode=1777 none $dir"
 		return
 	fi
-	kib=$(df -Pk "$dir" | awk 'NR == 2 { print $4 }')
-	mib=$((kib / 1024))
-	if [ "$mib" -ge "$need" ]; then
+	read -r _ total _ kib _ point < <(df -Pk "$dir" | tail -n 1)
+	mib=$((kib / 1024)) size=$((total / 1024 + need * 2)) # room for another, or for the pages to be huge
+	if [ $((kib * 1024)) -ge "$bytes" ]; then
 		ok "shared memory: $mib MiB free in $dir, $need MiB needed"
 	else
-		$short "shared memory: $mib MiB free in $dir, $need MiB needed; mend: sudo mount -o remount,size=$((need * 2))M $dir (container: --shm-size=$((need * 2))m), or --ring-size-mib $((ring / 2 > 0 ? ring / 2 : 1))"
+		$short "shared memory: $mib MiB free in $dir, $need MiB needed; mend: sudo mount -o remount,size=${size}M $point (container: --shm-size=${size}m), or --ring-size-mib $((ring / 2 > 0 ? ring / 2 : 1))"
 	fi
 }
 
 check_pages() {
-	local pool=/sys/kernel/mm/hugepages/hugepages-2048kB pages=$(((need + 1) / 2)) free total dir mend
+	local pool=/sys/kernel/mm/hugepages/hugepages-2048kB pages=$(((bytes + (2 << 20) - 1) >> 21)) free total dir mend
 	free=$(first $pool/free_hugepages) total=$(first $pool/nr_hugepages)
 	# The same command for pages and mount: it does both, and can be undone.
 	mend="sudo $(dirname "${BASH_SOURCE[0]}")/hugepages.sh reserve $((2 * (free < pages ? total + pages - free : total)))"
@@ -143,14 +150,8 @@ check_cpus
 [ $failed = 0 ] || { echo "tiles.sh: this host can't run the tiles: see fail above" >&2; exit 3; }
 [ $check = 0 ] || exit 0
 
-# ---- the program, the memory, the tiles
+# ---- the memory, the tiles
 
-repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-program=${TILEWIRE:-$repo/bin/tilewire}
-if [ ! -x "$program" ]; then
-	command -v go >/dev/null || { echo "tiles.sh: no $program, and no Go to build it (https://go.dev/dl, 1.26 or newer)" >&2; exit 1; }
-	(cd "$repo" && go build -o "$program" ./cmd/tilewire)
-fi
 if [ ${#command[@]} = 0 ]; then
 	if command -v vmstat >/dev/null; then
 		command=(vmstat -n 1)

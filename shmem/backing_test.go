@@ -29,6 +29,26 @@ func mountFS(t testing.TB, fsType, data string) string {
 	return dir
 }
 
+// TestShortSubdirectory: what must be remounted is the mount, not the directory in it that regions lie in.
+func TestShortSubdirectory(t *testing.T) {
+	point := mountFS(t, "tmpfs", "size=4m")
+	dir := filepath.Join(point, "deep", "down")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{point, dir, link} {
+		t.Setenv(EnvDirs, dir)
+		_, err := Create(fresh(t), 5<<20, Options{})
+		if !errors.Is(err, ErrNoMemory) || !strings.Contains(err.Error(), "remount,size=5242880 "+point+" (") {
+			t.Errorf("in %s: %v", dir, err)
+		}
+	}
+}
+
 // TestSmallTmpfs is a container with too small a /dev/shm: an error with figures, never a SIGBUS.
 func TestSmallTmpfs(t *testing.T) {
 	t.Setenv(EnvDirs, mountFS(t, "tmpfs", "size=4m"))

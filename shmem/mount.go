@@ -3,6 +3,7 @@ package shmem
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -228,6 +229,28 @@ func unescapeMount(s string) string {
 		b.WriteByte(s[i])
 	}
 	return b.String()
+}
+
+// mountPoint returns where the file system of dir is mounted, which a remount must name; dir itself if that is not known.
+func mountPoint(dir string) string {
+	abs, err := filepath.Abs(dir)
+	if err == nil {
+		abs, err = filepath.EvalSymlinks(abs)
+	}
+	if err != nil {
+		return dir
+	}
+	info, _ := os.ReadFile("/proc/self/mountinfo")
+	point := ""
+	for _, e := range parseMountinfo(string(info)) {
+		if len(e.dir) >= len(point) && (e.dir == abs || strings.HasPrefix(abs, strings.TrimSuffix(e.dir, "/")+"/")) {
+			point = e.dir
+		}
+	}
+	if point == "" {
+		return dir
+	}
+	return point
 }
 
 // hugetlbfsDirs returns the mount points of type hugetlbfs that are not mounted read-only.

@@ -189,7 +189,7 @@ func hugetlbWays(mounts []mount, size, page uint64) (out []candidate) {
 			c.err = shortage(m.String(), c.size, c.free, page, p.mend(need))
 		case m.capped && m.free < c.size:
 			c.err = shortage(m.String()+" (size= of the mount)", c.size, m.free, page,
-				fmt.Sprintf("sudo mount -o remount,size=%d %s", m.total+c.size-m.free, m.dir))
+				fmt.Sprintf("sudo mount -o remount,size=%d %s", m.total+c.size-m.free, mountPoint(m.dir)))
 		default:
 			c.err = c.underLimits()
 		}
@@ -272,7 +272,7 @@ func shortage(where string, need, free, page uint64, mend string) error {
 
 func tmpfsShortage(m mount, need, free uint64) error {
 	return shortage(fmt.Sprintf("%s of %s", m, bytesString(m.total)), need, free, PageNormal,
-		fmt.Sprintf("sudo mount -o remount,size=%d %s (container: --shm-size)", Align(m.total+need-min(need, free), 1<<20), m.dir))
+		fmt.Sprintf("sudo mount -o remount,size=%d %s (container: --shm-size)", Align(m.total+need-min(need, free), 1<<20), mountPoint(m.dir)))
 }
 
 // checkMlock returns ErrMlock if locking the candidate's pages is asked for and RLIMIT_MEMLOCK forbids it.

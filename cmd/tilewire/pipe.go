@@ -203,7 +203,7 @@ func createPipe(fl pipeFlags, l listeners, tiles []instance.Tile) (*instance.Ins
 	}
 	info := instance.Info{Name: name, Listen: l.addrs, History: fl.history, Pid: os.Getpid(), Started: time.Now().UnixNano()}
 	in, err := instance.Create(info, p, tiles, shmem.Options{})
-	if errors.Is(err, instance.ErrTaken) && fl.name == "" {
+	if (errors.Is(err, instance.ErrTaken) || errors.Is(err, instance.ErrForeign)) && fl.name == "" {
 		info.Name = ownName("pipe")
 		return instance.Create(info, p, tiles, shmem.Options{})
 	}

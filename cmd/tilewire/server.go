@@ -46,6 +46,9 @@ func (s *shape) params() (p httpsrv.Params, err error) {
 	return p, checkHistory(s.history, p)
 }
 
+// shapeTiles are the tiles of an instance that a shape describes.
+var shapeTiles = []instance.Tile{{Kind: kindNet}, {Kind: kindSource}}
+
 // create makes the instance's memory: workspace, server, one cnc a tile.
 func (s *shape) create(listen []string, keep bool) (*instance.Instance, error) {
 	p, err := s.params()
@@ -54,8 +57,20 @@ func (s *shape) create(listen []string, keep bool) (*instance.Instance, error) {
 	}
 	backing, _ := shmem.ParseBacking(s.backing) // params has
 	info := instance.Info{Name: s.name, Listen: listen, History: s.history, Keep: keep, Pid: os.Getpid(), Started: time.Now().UnixNano()}
-	tiles := []instance.Tile{{Kind: kindNet}, {Kind: kindSource}}
-	return instance.Create(info, p, tiles, shmem.Options{Backing: backing})
+	return instance.Create(info, p, shapeTiles, shmem.Options{Backing: backing})
+}
+
+// printSize prints the bytes that the instance's memory takes, before they are rounded up to pages.
+func (s *shape) printSize() error {
+	p, err := s.params()
+	if err != nil {
+		return err
+	}
+	size, err := instance.Footprint(p, shapeTiles)
+	if err == nil {
+		fmt.Println(size)
+	}
+	return err
 }
 
 // checkHistory refuses a history that the ring does not hold: its producer reclaims a 64th of the descriptors ahead.
@@ -82,9 +97,13 @@ func serverCmd() *cobra.Command {
 		RunE: func(*cobra.Command, []string) error { return usageError{errors.New("server: new or delete?")} },
 	}
 	var s shape
+	var dry bool
 	create := &cobra.Command{
 		Use: "new", Short: "Create workspace and server of an instance", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
+			if dry {
+				return s.printSize()
+			}
 			in, err := s.create(s.listen, true)
 			if err != nil {
 				return err
@@ -94,6 +113,7 @@ func serverCmd() *cobra.Command {
 		},
 	}
 	s.flags(create)
+	create.Flags().BoolVar(&dry, "dry-run", false, "only print the bytes that it takes, before they are rounded up to pages")
 	var name string
 	var force bool
 	del := &cobra.Command{

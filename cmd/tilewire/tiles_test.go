@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -61,7 +62,7 @@ func TestTilesScriptRefused(t *testing.T) {
 	}
 	defer busy.Close()
 	between := filepath.Join(t.TempDir(), "tilewire")
-	if err := os.WriteFile(between, []byte("#!/bin/sh\n"+program+` "$@" || exit; [ "$2" != new ] || kill -TERM $PPID`+"\n"), 0o700); err != nil {
+	if err := os.WriteFile(between, []byte("#!/bin/sh\n"+program+` "$@" || exit; [ "$2 $3" != "new --name" ] || kill -TERM $PPID`+"\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -87,6 +88,59 @@ func TestTilesScriptRefused(t *testing.T) {
 	}
 }
 
+// The script's figures are the program's: what it finds too small is, and a little more is enough. What is to be mounted
+// anew is the mount, be the regions' directory in it.
+func TestTilesScriptMemory(t *testing.T) {
+	point := t.TempDir()
+	if err := unix.Mount("none", point, "tmpfs", 0, "size=88m"); err != nil {
+		t.Skipf("mounting a tmpfs needs root: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(point, 0); err != nil {
+			t.Error(err)
+			_ = unix.Unmount(point, unix.MNT_DETACH)
+		}
+	})
+	dir := filepath.Join(point, "regions")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	env := append(os.Environ(), "TILEWIRE="+program, "TILEWIRE_SHM_DIR="+dir)
+	run := func(name string, args ...string) (string, int) {
+		c := exec.Command(name, args...)
+		c.Env = env
+		out, err := c.CombinedOutput()
+		if c.ProcessState == nil {
+			t.Fatal(err)
+		}
+		return string(out), c.ProcessState.ExitCode()
+	}
+	// A host with huge pages has them as well, so that this is a warning there.
+	says := func(text string) {
+		t.Helper()
+		if out, _ := run("../../scripts/tiles.sh", "--check"); !strings.Contains(out, "shared memory: "+text) {
+			t.Errorf("%q is not in:\n%s", text, out)
+		}
+	}
+	says("88 MiB free in " + dir + ", 89 MiB needed; mend: sudo mount -o remount,size=266M " + point + " (")
+	if out, code := run(program, "server", "new", "--name", "short", "--backing", "shm"); code != 3 || !strings.Contains(out, " "+point+" (") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if err := unix.Mount("none", point, "tmpfs", unix.MS_REMOUNT, "size=89m"); err != nil {
+		t.Fatal(err)
+	}
+	says("89 MiB free in " + dir + ", 89 MiB needed")
+	for _, verb := range []string{"new", "delete"} {
+		if out, code := run(program, "server", verb, "--name", "short"); code != 0 {
+			t.Errorf("server %s: exit %d: %s", verb, code, out)
+		}
+	}
+	huge, code := run(program, "server", "new", "--dry-run")
+	if n, err := strconv.Atoi(strings.TrimSpace(huge)); code != 0 || err != nil || (n+2<<20-1)>>21 != 45 {
+		t.Errorf("exit %d, %q: 45 huge pages are what it takes", code, huge)
+	}
+}
+
 func TestTilesScriptUsage(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -96,7 +150,8 @@ func TestTilesScriptUsage(t *testing.T) {
 	}{
 		{"--help", 0, ""},
 		{"--check", 0, ""},
-		{"--check --ring-size-mib 4194304", 3, "this host can't run the tiles"},
+		{"--check --ring-size-mib 524288", 3, "this host can't run the tiles"},
+		{"--check --ring-size-mib 1048576", 2, "--ring-size-mib 1048576: 1 to 524288"},
 		{"--bogus", 2, "unknown argument --bogus"},
 		{"--name", 2, "--name wants a value"},
 		{"--ring-size-mib 3", 2, "no power of two"},

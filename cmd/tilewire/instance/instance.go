@@ -83,24 +83,21 @@ type Instance struct {
 
 // Create makes the instance's region with everything in it, and its run
 // directory, and takes the supervisor's role (Own). An instance of the same
-// name that nobody is joined to (a crash left it) is removed first. Errors:
-// ErrTaken, httpsrv.ErrParams, and those of shmem.Create, with figures and the
-// command that mends it.
+// name that a crash left is removed first, and nothing else that has it. Errors:
+// ErrTaken, ErrForeign, httpsrv.ErrParams, and those of shmem.Create, with figures
+// and the command that mends it.
 func Create(info Info, p httpsrv.Params, tiles []Tile, o shmem.Options) (*Instance, error) {
 	if err := shmem.CheckName(info.Name); err != nil {
 		return nil, err
 	}
-	_, _ = shmem.Reap(info.Name) // what stays of that name, shmem.Create finds
-	sz, err := httpsrv.Footprint(p)
+	sz, data, size, err := footprint(p, tiles)
 	if err != nil {
+		return nil, err
+	}
+	if err := vacate(info.Name); err != nil {
 		return nil, err
 	}
 	if info.RunDir, err = makeRunDir(info.Name); err != nil {
-		return nil, err
-	}
-	data := sz + infoSz + uint64(len(tiles))*4096 + 64<<10
-	size, err := wksp.Footprint(partMax, data)
-	if err != nil {
 		return nil, err
 	}
 	o.Init = func(m shmem.Mem) error { return format(m, info, p, sz, data, tiles) }
@@ -123,13 +120,30 @@ func Create(info Info, p httpsrv.Params, tiles []Tile, o shmem.Options) (*Instan
 	return in, nil
 }
 
+// Footprint returns the bytes that Create asks of shmem.Create; the region is
+// these, rounded up to its pages. Errors: httpsrv.ErrParams.
+func Footprint(p httpsrv.Params, tiles []Tile) (uint64, error) {
+	_, _, size, err := footprint(p, tiles)
+	return size, err
+}
+
+// footprint gives the bytes of the server, of the workspace's data, and of all.
+func footprint(p httpsrv.Params, tiles []Tile) (server, data, size uint64, err error) {
+	if server, err = httpsrv.Footprint(p); err != nil {
+		return 0, 0, 0, err
+	}
+	data = server + infoSz + uint64(len(tiles))*4096 + 64<<10
+	size, err = wksp.Footprint(partMax, data)
+	return server, data, size, err
+}
+
 // takenError is ErrTaken with who is joined.
 func takenError(name string) error {
 	js, err := shmem.Joiners(name)
 	switch {
 	case errors.Is(err, shmem.ErrPermission):
 		return fmt.Errorf("%w: the instance called %q is another user's; choose another --name (%v)", ErrTaken, name, err)
-	case errors.Is(err, shmem.ErrNotRegion):
+	case errors.Is(err, shmem.ErrNotRegion), errors.Is(err, shmem.ErrExists):
 		return fmt.Errorf("%w: %q: %v; choose another --name", ErrTaken, name, err)
 	}
 	var pids []string

@@ -85,7 +85,8 @@ func (in *Instance) Remove() error {
 }
 
 // Delete removes what is left of the instance called name. Unless force it is
-// refused while anybody is joined (shmem.ErrJoined with the pids). ErrNone: there is none.
+// refused while anybody is joined (shmem.ErrJoined with the pids). If others have
+// removed its memory, that is the run directory. ErrNone: there is none.
 func Delete(name string, force bool) error {
 	dir := ""
 	if in, err := Join(name, shmem.ReadOnly); err == nil {
@@ -99,6 +100,9 @@ func Delete(name string, force bool) error {
 	}
 	err := shmem.Unlink(name, force)
 	if errors.Is(err, shmem.ErrNotFound) {
+		if removeLeft(name) {
+			return nil
+		}
 		return fmt.Errorf("%w called %q: %w", ErrNone, name, err)
 	}
 	if err == nil && dir != "" {

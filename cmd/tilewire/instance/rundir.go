@@ -1,6 +1,7 @@
 package instance
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -104,6 +105,21 @@ func group(fi os.FileInfo) int {
 		return int(st.Gid)
 	}
 	return -1
+}
+
+// removeLeft removes the run directory of an instance of this user whose memory is
+// gone, and reports whether there was one and is none now.
+func removeLeft(name string) bool {
+	dir, err := runDirPath(name)
+	if err != nil {
+		return false
+	}
+	if fi, err := os.Lstat(dir); err != nil || !fi.IsDir() || owner(fi) != os.Geteuid() {
+		return false
+	}
+	removeRunDir(dir)
+	_, err = os.Lstat(dir)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // removeRunDir removes the doorbells in dir, and dir if nothing else is in it.
