@@ -29,14 +29,17 @@ func Create(name string, size uint64, o Options) (*Region, error) {
 	if err := absent(name, ""); err != nil {
 		return nil, err
 	}
-	cands, why := candidates(size, o)
-	for _, c := range cands {
-		r, err := c.create(name, o)
+	var why []error // the ways before this one were not taken
+	for _, c := range ways(size, o) {
+		r, err := (*Region)(nil), c.err
 		if err == nil {
-			r.fallback = fallbackText(append(why, reasons(r.fallback)...))
+			r, err = c.create(name, o)
+		}
+		if err == nil {
+			r.fallback = c.fallback(o, append(why, reasons(r.fallback)...))
 			return r, nil
 		}
-		if !isShortage(err) {
+		if c.err == nil && !isShortage(err) {
 			return nil, err
 		}
 		why = append(why, err)

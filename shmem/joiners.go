@@ -2,6 +2,7 @@ package shmem
 
 import (
 	"cmp"
+	"os"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -23,15 +24,29 @@ func Joiners(name string) ([]Joiner, error) {
 	if err != nil {
 		return nil, err
 	}
-	return joinersOf(regionPath(m.dir, name))
+	path := regionPath(m.dir, name)
+	f, st, err := openRegular(path, ReadOnly)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := checkWhole(path, m, st); err != nil {
+		return nil, err
+	}
+	return joinersOfFile(f, path)
 }
 
+// joinersOf returns who is joined to the file, be it a whole region or not.
 func joinersOf(path string) ([]Joiner, error) {
 	f, _, err := openRegular(path, ReadOnly)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	return joinersOfFile(f, path)
+}
+
+func joinersOfFile(f *os.File, path string) ([]Joiner, error) {
 	js, e := listJoins(int(f.Fd()))
 	if e != 0 {
 		return nil, pathError("asking for its locks", path, e)

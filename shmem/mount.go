@@ -90,14 +90,18 @@ func HugetlbfsDir(page uint64) string {
 }
 
 // MountCommand returns the options of a hugetlbfs with pages of size page that the group gid may use by the permissions
-// perm (gid below 0: root alone), and the command of a root shell that mounts it on dir.
+// perm (gid below 0: its root's; perm 0: MountPerm for a group, else 0755), and the command of a root shell that mounts it on dir.
 func MountCommand(dir string, page uint64, gid int, perm uint32) (options, command string) {
 	options = "pagesize=" + pageUnit(page)
 	if gid >= 0 {
-		options += fmt.Sprintf(",gid=%d,mode=%04o", gid, perm)
-	} else {
-		options += ",mode=0755"
+		options += fmt.Sprintf(",gid=%d", gid)
 	}
+	if perm == 0 && gid >= 0 {
+		perm = MountPerm
+	} else if perm == 0 {
+		perm = 0o755
+	}
+	options += fmt.Sprintf(",mode=%04o", perm)
 	if !exists(dir) {
 		command = "mkdir -p " + dir + " && "
 	}
@@ -125,7 +129,7 @@ func mountMend(page uint64) (what, mend string) {
 		if gid == 0 {
 			gid = -1
 		}
-		_, cmd := MountCommand(dir, page, gid, MountPerm)
+		_, cmd := MountCommand(dir, page, gid, 0)
 		mend = "sudo sh -c '" + cmd + "'"
 	}
 	if env == "" {

@@ -243,10 +243,11 @@ func TestMountMend(t *testing.T) {
 	dir := t.TempDir()
 	for _, c := range []struct {
 		gid     int
+		perm    uint32
 		options string
-	}{{7, "pagesize=2M,gid=7,mode=1770"}, {-1, "pagesize=2M,mode=0755"}} {
+	}{{7, 0, "pagesize=2M,gid=7,mode=1770"}, {-1, 0, "pagesize=2M,mode=0755"}, {7, 0o775, "pagesize=2M,gid=7,mode=0775"}, {-1, 0o1777, "pagesize=2M,mode=1777"}} {
 		for sub, mkdir := range map[string]string{"": "", "/x": "mkdir -p " + dir + "/x && "} {
-			options, command := MountCommand(dir+sub, PageHuge, c.gid, MountPerm)
+			options, command := MountCommand(dir+sub, PageHuge, c.gid, c.perm)
 			if options != c.options || command != mkdir+"mount -t hugetlbfs -o nosuid,nodev,"+c.options+" none "+dir+sub {
 				t.Errorf("%q, %q", options, command)
 			}

@@ -2,6 +2,7 @@ package shmem
 
 import (
 	"fmt"
+	"math"
 	"os"
 )
 
@@ -69,6 +70,8 @@ func (o Options) checked() (Options, error) {
 		return o, fmt.Errorf("%w: hugetlbfs has no 4 KiB pages", ErrBadOption)
 	case o.Backing == BackingShm && o.MaxPageSize == PageGigantic:
 		return o, fmt.Errorf("%w: tmpfs has no 1 GiB pages", ErrBadOption)
+	case int64(o.Gid) >= math.MaxUint32: // chown would cut it, or take it for "no change"
+		return o, fmt.Errorf("%w: gid %d: at most %d", ErrBadOption, o.Gid, uint32(math.MaxUint32-1))
 	case o.Mode&^0o666 != 0 || o.Mode&0o600 != 0o600:
 		return o, fmt.Errorf("%w: mode %#o: at least 0600, at most 0666", ErrBadOption, uint32(o.Mode))
 	}

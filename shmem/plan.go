@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -71,17 +72,17 @@ func Preflight(size uint64, o Options) (Plan, error) {
 	for _, c := range all {
 		p.Ways = append(p.Ways, c.way())
 	}
-	cands, why := sift(all)
-	if len(cands) == 0 {
-		return p, refusal(why)
+	i := slices.IndexFunc(all, func(c candidate) bool { return c.err == nil })
+	if i < 0 {
+		return p, refusal(reasonsOf(all))
 	}
-	c := cands[0]
+	c := all[i]
 	if err := checkMlock(c, o); err != nil {
 		return p, err
 	}
 	w := c.way()
 	p.Mount, p.Backing, p.PageSize, p.Size, p.PagesNeeded, p.PagesFree = w.Mount, w.Backing, w.PageSize, w.Size, w.PagesNeeded, w.PagesFree
-	p.Nodes, p.Limits, p.Fallback = w.Nodes, w.Limits, fallbackText(why)
+	p.Nodes, p.Limits, p.Fallback = w.Nodes, w.Limits, c.fallback(o, reasonsOf(all[:i]))
 	return p, nil
 }
 
@@ -97,18 +98,20 @@ func checkRequest(size uint64, o Options) (Options, error) {
 	return o, nil
 }
 
-// candidates returns the ways that can work, best first, and why each better or failing one cannot.
-func candidates(size uint64, o Options) (out []candidate, why []error) { return sift(ways(size, o)) }
-
-func sift(all []candidate) (out []candidate, why []error) {
-	for _, c := range all {
-		if c.err != nil {
-			why = append(why, c.err)
-		} else {
-			out = append(out, c)
-		}
+func reasonsOf(failed []candidate) (why []error) {
+	for _, c := range failed {
+		why = append(why, c.err)
 	}
-	return out, why
+	return why
+}
+
+// fallback is why c is not the best that o allows, were it that better ways failed for these reasons. A second hugetlbfs of
+// the pages asked for is as good as the first.
+func (c candidate) fallback(o Options, why []error) string {
+	if c.mount.kind == kindHugetlbfs && c.page == o.MaxPageSize {
+		return ""
+	}
+	return fallbackText(why)
 }
 
 // ways returns what Create could try for these options, best first, each with the reason why not if it cannot work.

@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"math"
 	"os"
 	"strconv"
 
@@ -13,8 +14,11 @@ import (
 type backing struct {
 	kind, page, mode string
 	strict, mlock    bool
-	gid              int
+	gid              int64
 }
+
+// maxGid is the highest group: one more is chown's "leave it as it is".
+const maxGid = math.MaxUint32 - 1
 
 // flags adds them to cmd.
 func (b *backing) flags(cmd *cobra.Command) {
@@ -24,15 +28,18 @@ func (b *backing) flags(cmd *cobra.Command) {
 	f.BoolVar(&b.strict, "strict", false, "pages of exactly --page-size or an error, no fallback")
 	f.BoolVar(&b.mlock, "mlock", false, "keep the pages from being swapped out")
 	f.StringVar(&b.mode, "mode", "0600", "permissions of the region's file, octal")
-	f.IntVar(&b.gid, "gid", 0, "group of the region's file (0: yours)")
+	f.Int64Var(&b.gid, "gid", 0, "group of the region's file (0: yours)")
 }
 
 // options returns what the flags say. Errors: ErrUsage.
 func (b *backing) options() (shmem.Options, error) {
 	kind, err := shmem.ParseBacking(b.kind)
-	o := shmem.Options{Backing: kind, Strict: b.strict, Mlock: b.mlock, Gid: b.gid}
+	o := shmem.Options{Backing: kind, Strict: b.strict, Mlock: b.mlock, Gid: int(b.gid)}
 	if err != nil {
 		return o, usagef("--backing %q is none of auto, hugetlbfs, shm", b.kind)
+	}
+	if b.gid < 0 || b.gid > maxGid {
+		return o, usagef("--gid %d: 0 to %d", b.gid, int64(maxGid))
 	}
 	switch b.page {
 	case "normal":

@@ -46,7 +46,7 @@ type wanted struct {
 	mode      string
 	page, gid uint64
 	hasGid    bool
-	perm      uint64
+	perm      uint64 // 0: shmem.MountCommand's
 }
 
 func (wa *wanted) flags(cmd *cobra.Command) {
@@ -57,7 +57,7 @@ func (wa *wanted) flags(cmd *cobra.Command) {
 	f.IntVar(&wa.node, "node", -1, "NUMA node to reserve the pages on (-1: spread over all)")
 	f.StringVar(&wa.mount, "mount", "", "directory of the hugetlbfs mount (default: one that is mounted, else /dev/hugepages)")
 	f.StringVar(&wa.group, "group", "", "group, by name or number, that may make regions there (default under sudo: yours)")
-	f.StringVar(&wa.mode, "mode", "1770", "permissions of a mount that is made, octal")
+	f.StringVar(&wa.mode, "mode", "", "permissions of a mount that is made, octal (default 1770 with a group, else 0755)")
 	addJSON(cmd)
 }
 
@@ -80,8 +80,10 @@ func (wa *wanted) resolve() error {
 			return usagef("--mount %q is no directory to mount on (%v)", wa.mount, err)
 		}
 	}
-	if wa.perm, err = strconv.ParseUint(wa.mode, 8, 12); err != nil {
-		return usagef("--mode %q is no octal number up to 7777", wa.mode)
+	if wa.mode != "" {
+		if wa.perm, err = strconv.ParseUint(wa.mode, 8, 32); err != nil || wa.perm > 0o1777 || wa.perm&0o700 != 0o700 {
+			return usagef("--mode %q: octal, 0700 to 0777 or 1700 to 1777", wa.mode)
+		}
 	}
 	name := wa.group
 	if name == "" {
@@ -92,14 +94,17 @@ func (wa *wanted) resolve() error {
 	if wa.hasGid = name != ""; !wa.hasGid {
 		return nil
 	}
-	if wa.gid, err = strconv.ParseUint(name, 10, 31); err == nil {
+	if wa.gid, err = strconv.ParseUint(name, 10, 64); err == nil {
+		if wa.gid > maxGid {
+			return usagef("--group %s: 0 to %d", name, uint64(maxGid))
+		}
 		return nil
 	}
 	g, err := user.LookupGroup(name)
 	if err != nil {
 		return usagef("--group %q: %v", name, err)
 	}
-	wa.gid, err = strconv.ParseUint(g.Gid, 10, 31)
+	wa.gid, err = strconv.ParseUint(g.Gid, 10, 32)
 	return err
 }
 
@@ -120,6 +125,9 @@ func (wa *wanted) args() string {
 	}
 	if wa.mount != "" {
 		s += " --mount " + wa.mount
+	}
+	if wa.mode != "" {
+		s += " --mode " + wa.mode
 	}
 	if gid := os.Getegid(); wa.hasGid {
 		s += fmt.Sprintf(" --group %d", wa.gid)

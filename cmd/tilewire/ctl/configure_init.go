@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -60,6 +61,9 @@ func configureInit(cmd *cobra.Command, wa *wanted, dry bool) error {
 	}
 	steps = append(steps, reserve...)
 	dir, mounted := wa.findMount()
+	if err := mountable(dir); err != nil {
+		return err
+	}
 	if mounted {
 		own, err := ownStep(wa, dir, st)
 		if err != nil {
@@ -91,6 +95,10 @@ func reserveStep(wa *wanted, st *hostState) ([]step, error) {
 		return nil, err
 	}
 	file, want := p.File(wa.node), wa.pages()
+	if ram := memory(); want*wa.page > ram {
+		return nil, fmt.Errorf("%w: %d pages of %s wanted, that is %s, and this host has %s of memory; mend: ask for less: --size", ErrNotConfigured,
+			want, sizeText(wa.page), sizeText(want*wa.page), sizeText(ram))
+	}
 	where := ""
 	if wa.node >= 0 {
 		where = fmt.Sprintf(" of node %d", wa.node)
@@ -102,30 +110,49 @@ func reserveStep(wa *wanted, st *hostState) ([]step, error) {
 	}}, nil
 }
 
-// reserve asks for the pages, and once more after memory was compacted. What it got is noted, were it too few.
+// memory is the host's memory in bytes, what is in huge pages included.
+func memory() uint64 {
+	var si unix.Sysinfo_t
+	if unix.Sysinfo(&si) != nil {
+		return math.MaxUint64
+	}
+	return uint64(si.Totalram) * uint64(si.Unit)
+}
+
+// reserve asks for the pages, and once more after memory was compacted. If they are too few, it gives back what it got: a pool
+// that is too small for what it was made for only takes memory from others.
 func reserve(wa *wanted, st *hostState, file string, before uint64) error {
 	want := wa.pages()
 	if err := st.raised(file, before, want); err != nil {
 		return err
 	}
-	set := func() (uint64, error) {
-		err := os.WriteFile(file, []byte(strconv.FormatUint(want, 10)), 0)
+	set := func(n uint64) (uint64, error) {
+		err := os.WriteFile(file, []byte(strconv.FormatUint(n, 10)), 0)
 		_, total, _, _ := wa.have()
 		return total, err
 	}
-	got, err := set()
+	got, err := set(want)
 	if err == nil && got < want {
 		_ = os.WriteFile("/proc/sys/vm/compact_memory", []byte("1"), 0) // to be had for nothing where it is not allowed
-		got, err = set()
+		got, err = set(want)
 	}
-	if got < want {
-		if e := st.raised(file, want, got); e != nil {
-			return e
-		}
-		return fmt.Errorf("%w: %d pages of %s wanted, the kernel gave %d (%v): memory is short or fragmented; mend: ask for less, free "+
-			"memory and repeat it, or reserve at boot: hugepages= on the kernel command line", ErrNotConfigured, want, sizeText(wa.page), got, err)
+	if got >= want {
+		return nil
 	}
-	return nil
+	why := "memory is short or fragmented"
+	if err != nil {
+		why = err.Error()
+	}
+	now, _ := set(before)
+	if err := st.raised(file, want, now); err != nil {
+		return err
+	}
+	back := fmt.Sprintf("they were given back, there are %d as before", now)
+	if now != before {
+		back = fmt.Sprintf("of %d before there are %d now, `tilewire configure fini` gives back the rest", before, now)
+	}
+	return fmt.Errorf("%w: %d pages of %s wanted, the kernel gave %d: %s; %s; mend: ask for less, free memory and repeat it, or reserve at "+
+		"boot: hugepages= on the kernel command line", ErrNotConfigured, want, sizeText(wa.page), got, why, back)
 }
 
 // findMount returns the directory of the hugetlbfs to use, and whether it is mounted.
@@ -152,6 +179,18 @@ func hugetlbfsAt(dir string) (page uint64, ok bool) {
 		return 0, false
 	}
 	return uint64(sfs.Bsize), in.Dev != up.Dev // a directory within such a mount is none itself
+}
+
+// mountable returns ErrUsage if dir, or what is there of the way to it, is no directory.
+func mountable(dir string) error {
+	at := dir
+	for _, err := os.Lstat(at); errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR); _, err = os.Lstat(at) {
+		at = filepath.Dir(at)
+	}
+	if fi, err := os.Stat(at); err != nil || !fi.IsDir() {
+		return usagef("--mount %s: %s is no directory; mend: give a directory, or a name that is free", dir, at)
+	}
+	return nil
 }
 
 // mountStep mounts hugetlbfs on dir.
@@ -193,6 +232,9 @@ func missingLevels(dir string) (n int) {
 func forWhom(wa *wanted) string {
 	if wa.hasGid {
 		return fmt.Sprintf(", for group %d", wa.gid)
+	}
+	if wa.perm&0o003 == 0o003 {
+		return ", for everybody"
 	}
 	return ", for root alone (--group lets others in)"
 }

@@ -189,7 +189,9 @@ func (s *hostState) save() error {
 func (s *hostState) raised(file string, before, after uint64) error {
 	for i := range s.Pools {
 		if p := &s.Pools[i]; p.File == file {
-			p.After += after - before
+			if p.After += after - before; p.After == p.Before { // nothing to undo
+				drop(&s.Pools, *p)
+			}
 			return s.save()
 		}
 	}

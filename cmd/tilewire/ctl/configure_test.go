@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -176,10 +177,11 @@ func restore(t *testing.T, was shmem.Pool) {
 	}
 }
 
-// TestReserveTooFew: the kernel gives fewer pages than asked for. What it gave is noted, so that fini gives it back.
+// TestReserveTooFew: the kernel gives fewer pages than asked for. What it gave goes back, and nothing of it stays noted but what an earlier
+// init raised.
 func TestReserveTooFew(t *testing.T) {
-	t.Setenv("TILEWIRE_RUN_DIR", t.TempDir())
-	wa := wanted{size: sizeFlag(shmem.MaxSize), pageSize: "huge", mode: "1770", node: -1}
+	lockPools(t)
+	wa := wanted{size: sizeFlag(shmem.MaxSize), pageSize: "huge", node: -1}
 	if err := wa.resolve(); err != nil {
 		t.Fatal(err)
 	}
@@ -187,20 +189,31 @@ func TestReserveTooFew(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	st, err := loadState(true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer st.close()
-	file := filepath.Join(t.TempDir(), "nr_hugepages") // takes the number, gives nothing
-	os.WriteFile(file, []byte("0"), 0o600)
-	err = reserve(&wa, st, file, 0)
-	want := fmt.Sprintf("524288 pages of 2 MiB wanted, the kernel gave %d", total)
-	if !errors.Is(err, ErrNotConfigured) || ExitCode(err) != 3 || !strings.Contains(err.Error(), want) {
-		t.Error(err)
-	}
-	if len(st.Pools) != 1 || st.Pools[0].After != total {
-		t.Errorf("%+v", st.Pools)
+	for _, earlier := range []bool{false, true} {
+		t.Setenv("TILEWIRE_RUN_DIR", t.TempDir())
+		st, err := loadState(true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer st.close()
+		file := filepath.Join(t.TempDir(), "nr_hugepages") // takes the number, gives nothing
+		os.WriteFile(file, nil, 0o600)
+		var want []poolState
+		if earlier {
+			st.raised(file, total, total+5)
+			want = []poolState{{file, total, total + 5}}
+		}
+		err = reserve(&wa, st, file, total)
+		text := fmt.Sprintf("524288 pages of 2 MiB wanted, the kernel gave %d: memory is short or fragmented; they were given back, there are %[1]d as before; mend", total)
+		if !errors.Is(err, ErrNotConfigured) || ExitCode(err) != 3 || !strings.Contains(err.Error(), text) {
+			t.Error(err)
+		}
+		if b, _ := os.ReadFile(file); string(b) != strconv.FormatUint(total, 10) {
+			t.Errorf("the pool was left at %s, want %d", b, total)
+		}
+		if !slices.Equal(st.Pools, want) {
+			t.Errorf("noted: %+v, want %+v", st.Pools, want)
+		}
 	}
 }
 
@@ -293,7 +306,7 @@ func TestOneMend(t *testing.T) {
 		}
 	}
 	t.Setenv("SUDO_GID", "")
-	wa := wanted{size: 4 << 20, pageSize: "huge", mode: "1770", node: -1}
+	wa := wanted{size: 4 << 20, pageSize: "huge", node: -1}
 	if err := wa.resolve(); err != nil {
 		t.Fatal(err)
 	}

@@ -101,12 +101,13 @@ func parseTags(texts []string) ([]uint64, error) {
 
 func wkspFreeCmd() *cobra.Command {
 	var tagTexts, names []string
+	var force bool
 	cmd := &cobra.Command{
 		Use:   "free NAME [GADDR]...",
 		Short: "Free allocations by gaddr, tag or name",
 		Long: `Frees allocations and prints the gaddr of each that it freed. All that is named is looked for before the first is freed:
 if one is not there, none is. In a damaged workspace it stops at the first whose neighbourhood cannot be mended, and still
-prints what was freed.`,
+prints what was freed. While processes are joined to the workspace it is refused, unless --force.`,
 		Args: argCount(1, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var gaddrs []uint64
@@ -123,6 +124,9 @@ prints what was freed.`,
 			}
 			if len(gaddrs)+len(tags)+len(names) == 0 {
 				return usagef("wksp free %s: free what? Give gaddrs, --tag or --name", args[0])
+			}
+			if err := refuseJoined(args[0], force, "they may use what would be freed"); err != nil {
+				return err
 			}
 			j, err := joinWksp(args[0], shmem.ReadWrite)
 			if err != nil {
@@ -153,6 +157,7 @@ prints what was freed.`,
 		},
 	}
 	cmd.Flags().StringSliceVar(&tagTexts, "tag", nil, "free all that has this tag (repeatable)")
+	cmd.Flags().BoolVar(&force, "force", false, "free it under those who are joined")
 	cmd.Flags().StringSliceVar(&names, "name", nil, "free the allocation of this name (repeatable)")
 	addJSON(cmd)
 	return cmd
