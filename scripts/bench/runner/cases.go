@@ -40,7 +40,7 @@ type bench struct {
 func cases() []bench {
 	var all []bench
 	for _, clients := range []int{10, 300, 3000, 10000} { // with those below, the plot
-		all = append(all, bench{name: fmt.Sprintf("scale/%dx128/w32", clients), metric: perSecond, clients: clients, size: 128, window: 32})
+		all = append(all, bench{name: fmt.Sprintf("scale/%dx128/w32", clients), metric: perSecond, clients: clients, size: 128, window: 32, only: some})
 	}
 	for _, clients := range []int{100, 1000, 5000} {
 		for _, size := range []int{128, 1024} {
@@ -55,14 +55,17 @@ func cases() []bench {
 	return append(all,
 		bench{name: "cpu/1000x256@100", metric: cpuPerM, clients: 1000, size: 256, rate: 100},
 		bench{name: "latency/100x256@200", metric: latencyP50, clients: 100, size: 256, rate: 200},
-		bench{name: "latency/1000x128@half", metric: latencyP50, clients: 1000, size: 128, half: throughput(1000, 128, 32)},
+		bench{name: "latency/1000x128@half", metric: latencyP50, clients: 1000, size: 128, half: throughput(1000, 128, 32), only: some},
 		bench{name: "memory/5000", metric: memPerConn, clients: 5000, size: 128, bare: true},
-		bench{name: "idle/100x128/w32+10000", metric: perSecond, clients: 100, size: 128, window: 32, idle: 10000},
-		bench{name: "slow/1000x128/w32+1%", metric: perSecond, clients: 1000, size: 128, window: 32, slow: 10},
+		bench{name: "idle/100x128/w32+10000", metric: perSecond, clients: 100, size: 128, window: 32, idle: 10000, only: some},
+		bench{name: "slow/1000x128/w32+1%", metric: perSecond, clients: 1000, size: 128, window: 32, slow: 10, only: some},
 		bench{name: "many/50000x128@32", metric: perSecond, clients: 50000, size: 128, rate: 32, burst: 16, tiles: 3, only: "tilewire"},
-		bench{name: "open/1000x128", metric: perSecond, clients: 1000, size: 128, ramp: true},
+		bench{name: "open/1000x128", metric: perSecond, clients: 1000, size: 128, ramp: true, only: some},
 	)
 }
+
+// some are the servers of the cases that take long or say little more with all of them.
+const some = "tilewire,limit,goraw,gorilla,gws,centrifuge"
 
 func throughput(clients, size, window int) string {
 	return fmt.Sprintf("throughput/%dx%d/w%d", clients, size, window)
