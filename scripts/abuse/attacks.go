@@ -33,23 +33,28 @@ func some(grew func(string) uint64, names ...string) error {
 	return nil
 }
 
+// drip has 200 connections send first, then more again and again, so that their requests never end.
+func drip(ctx context.Context, t *target, every time.Duration, first, more string) {
+	crowd(ctx, 200, 50*time.Millisecond, func(int) {
+		c, err := t.dial(ctx, 0)
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		next := first
+		t.until(ctx, c, every, func() []byte {
+			b := next
+			next = more
+			return []byte(b)
+		})
+	})
+}
+
 var attacks = []attack{
 	{
 		name: "slowloris", // heads that never end
 		run: func(ctx context.Context, t *target) {
-			crowd(ctx, 200, 50*time.Millisecond, func(int) {
-				c, err := t.dial(ctx, 0)
-				if err != nil {
-					return
-				}
-				defer c.Close()
-				first := "GET / HTTP/1.1\r\nHost: x\r\n"
-				t.until(ctx, c, t.t.header/20, func() []byte {
-					b := first
-					first = "X: y\r\n"
-					return []byte(b)
-				})
-			})
+			drip(ctx, t, t.t.header/20, "GET / HTTP/1.1\r\nHost: x\r\n", "X: y\r\n")
 		},
 		check: func(r *record, grew func(string) uint64) error {
 			return errors.Join(r.only("408"), some(grew, "closed_timeout"))
@@ -58,19 +63,7 @@ var attacks = []attack{
 	{
 		name: "slow body",
 		run: func(ctx context.Context, t *target) {
-			crowd(ctx, 200, 50*time.Millisecond, func(int) {
-				c, err := t.dial(ctx, 0)
-				if err != nil {
-					return
-				}
-				defer c.Close()
-				first := "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n"
-				t.until(ctx, c, t.t.body/20, func() []byte {
-					b := first
-					first = "z"
-					return []byte(b)
-				})
-			})
+			drip(ctx, t, t.t.body/20, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n", "z")
 		},
 		check: func(r *record, grew func(string) uint64) error {
 			return errors.Join(r.only("408"), some(grew, "closed_timeout"))

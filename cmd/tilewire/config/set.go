@@ -3,9 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -42,12 +40,15 @@ func (c *Config) environ(env []string) (from map[string]string, err error) {
 	if err != nil {
 		return from, err
 	}
-	for name := range vars { // of a table's, all are keys
-		for _, key := range c.Keys() {
-			table, _, ok := strings.Cut(key, ".")
-			if ok && strings.HasPrefix(name, Variable(table)+"_") && !slices.Contains(slices.Collect(maps.Values(from)), name) && vars[name] != "" {
-				meant := strings.ToLower(strings.TrimPrefix(name, Prefix))
-				meant = strings.Replace(meant, strings.TrimSuffix(table, "[0]")+"_", strings.TrimSuffix(table, "[0]")+".", 1)
+	for _, name := range from {
+		delete(vars, name)
+	}
+	for _, key := range c.Keys() { // what is left and begins with a table's name was meant as a key of it
+		table, _, ok := strings.Cut(key, ".")
+		prefix := Variable(table) + "_"
+		for name, text := range vars {
+			if rest, has := strings.CutPrefix(name, prefix); ok && has && text != "" {
+				meant := strings.TrimSuffix(table, "[0]") + "." + strings.ToLower(rest)
 				return from, fmt.Errorf("%w: %s: no key %s%s", ErrConfig, name, meant, c.near(meant))
 			}
 		}
