@@ -128,7 +128,7 @@ func (b *benchServe) start(name string) (_ *benchRun, err error) {
 	}
 	var specs []topo.Spec
 	for i := range b.tiles {
-		ns, err := netSpec(r.in, i, b.netCPU, listeners{files: r.l.files[i : i+1]}, defaultLimits())
+		ns, err := netSpec(r.in, i, b.netCPU, listeners{files: r.l.files[i : i+1]})
 		if err != nil {
 			return nil, err
 		}

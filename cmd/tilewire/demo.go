@@ -120,8 +120,11 @@ func demo(fl demoFlags) error {
 		return err
 	}
 	defer in.Remove()
+	if _, err := in.Life().SetSettings(defaultLimits().settings()); err != nil {
+		return err
+	}
 	cpus := tile.AutoCPUs(1, tile.AllowedCPUs())
-	ns, err := netSpec(in, 0, cpus[0], l, defaultLimits())
+	ns, err := netSpec(in, 0, cpus[0], l)
 	if err != nil {
 		return err
 	}
@@ -139,6 +142,7 @@ func demo(fl demoFlags) error {
 	if up, err := c.ready(ctx); !up {
 		return err
 	}
+	in.Life().SetState(instance.Ready)
 	if !fl.json {
 		fmt.Fprint(os.Stderr, addresses(in), topo.Table(c.Status()))
 	}

@@ -4,9 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
-	"slices"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -19,43 +20,42 @@ import (
 	"github.com/tilewire/tilewire/shmem"
 )
 
-// What a tile's process is given says the same as the flags that people gave.
+// What a tile reads in shared memory is what the flags that people gave say.
 func TestLimitsHandedOn(t *testing.T) {
+	t.Parallel()
 	for _, args := range [][]string{
 		nil,
 		{"--max-connections-per-ip=7", "--accept-rate=100", "--on-full=evict", "--header-timeout=1s", "--write-timeout=2s", "--ping-interval=0",
-			"--pong-timeout=3s", "--allow-origin=https://a.example", "--allow-origin=*"},
+			"--pong-timeout=3s", "--allow-origin=https://a.example", "--allow-origin=*", "--body-timeout=4s", "--idle-timeout=5s", "--keep-alive",
+			"--max-lag-bytes=6", "--max-lag=7s"},
 	} {
-		parse := func(args []string) (o httpsrv.TileOptions, l limits) {
-			cmd := new(cobra.Command)
-			l.flags(cmd)
-			if err := cmd.ParseFlags(args); err != nil {
-				t.Fatal(err)
-			}
-			if err := l.options(&o); err != nil {
-				t.Fatal(err)
-			}
-			return o, l
+		var l limits
+		cmd := new(cobra.Command)
+		l.flags(cmd)
+		if err := cmd.ParseFlags(args); err != nil {
+			t.Fatal(err)
 		}
-		a, l := parse(args)
-		b, _ := parse(l.args())
-		if !slices.Equal(a.AllowOrigins, b.AllowOrigins) {
-			t.Errorf("origins %q, %q", a.AllowOrigins, b.AllowOrigins)
+		js, err := json.Marshal(l.settings())
+		if err != nil {
+			t.Fatal(err)
 		}
-		a.AllowOrigins, b.AllowOrigins = nil, nil
-		type plain struct {
-			perIP, rate                            int
-			full                                   httpsrv.OnFull
-			header, write, pingInterval, pongLimit time.Duration
+		var v instance.Settings
+		if err := json.Unmarshal(js, &v); err != nil {
+			t.Fatal(err)
 		}
-		of := func(o httpsrv.TileOptions) plain {
-			return plain{o.MaxConnectionsPerIP, o.AcceptRate, o.OnFull, o.RequestTimeout, o.WriteTimeout, o.PingInterval, o.PongTimeout}
+		var a, b httpsrv.TileOptions
+		if err := errors.Join(l.options(&a), (&limits{v.Limits}).options(&b)); err != nil {
+			t.Fatal(err)
 		}
-		if of(a) != of(b) {
-			t.Errorf("%+v, handed on %+v", of(a), of(b))
+		if !reflect.DeepEqual(a, b) {
+			t.Errorf("%+v, handed on %+v", a, b)
 		}
-		if args != nil && of(a) != (plain{7, 100, httpsrv.EvictSlowest, time.Second, 2 * time.Second, -1, 3 * time.Second}) {
-			t.Errorf("%+v", of(a))
+		if want := (httpsrv.TileOptions{
+			MaxConnectionsPerIP: 7, AcceptRate: 100, OnFull: httpsrv.EvictSlowest, RequestTimeout: time.Second, WriteTimeout: 2 * time.Second,
+			PingInterval: -1, PongTimeout: 3 * time.Second, AllowOrigins: []string{"https://a.example", "*"}, BodyTimeout: 4 * time.Second,
+			IdleTimeout: 5 * time.Second, KeepAlive: true, MaxLagBytes: 6, MaxLag: 7 * time.Second,
+		}); args != nil && !reflect.DeepEqual(b, want) {
+			t.Errorf("%+v, want %+v", b, want)
 		}
 	}
 }

@@ -158,7 +158,10 @@ func pipeServe(ctx context.Context, fl pipeFlags, fr feed.Framing) error {
 		return err
 	}
 	defer in.Remove()
-	spec, err := netSpec(in, 0, tile.Float, l, fl.limits)
+	if _, err := in.Life().SetSettings(fl.limits.settings()); err != nil {
+		return err
+	}
+	spec, err := netSpec(in, 0, tile.Float, l)
 	if err != nil {
 		return err
 	}
@@ -178,6 +181,7 @@ func pipeServe(ctx context.Context, fl pipeFlags, fr feed.Framing) error {
 	if up, err := c.ready(ctx); !up {
 		return err
 	}
+	in.Life().SetState(instance.Ready)
 	fmt.Fprint(os.Stderr, addresses(in))
 	served, cancel := c.within(ctx)
 	defer cancel()

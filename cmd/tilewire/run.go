@@ -159,7 +159,11 @@ func runInstance(r runFlags, command []string) error {
 		return err
 	}
 	in.Info.Listen, in.Info.History = l.addrs, s.history
-	net, err := netSpec(in, 0, cpus[0], l, r.lim)
+	in.Life().SetState(instance.Starting)
+	if _, err := in.Life().SetSettings(r.lim.settings()); err != nil {
+		return err
+	}
+	net, err := netSpec(in, 0, cpus[0], l)
 	if err != nil {
 		return err
 	}
@@ -185,6 +189,7 @@ func runInstance(r runFlags, command []string) error {
 	if up, err := c.ready(ctx); !up {
 		return err
 	}
+	in.Life().SetState(instance.Ready)
 	fmt.Fprint(os.Stderr, addresses(in), topo.Table(c.Status()))
 	defer context.AfterFunc(ctx, c.Stop)()
 	return c.wait()

@@ -123,13 +123,13 @@ func (c *crew) stop() error {
 }
 
 // netSpec is how a network tile is started.
-func netSpec(in *instance.Instance, id, cpu int, l listeners, lim limits) (topo.Spec, error) {
+func netSpec(in *instance.Instance, id, cpu int, l listeners) (topo.Spec, error) {
 	fds := make([]string, len(l.files))
 	for i := range fds {
 		fds[i] = strconv.Itoa(3 + i)
 	}
-	return tileSpec(in, instance.Tile{Kind: kindNet, ID: id}, cpu, l.files, append(lim.args(),
-		"--history", strconv.FormatUint(uint64(in.Info.History), 10), "--listen-fds", strings.Join(fds, ","))...)
+	return tileSpec(in, instance.Tile{Kind: kindNet, ID: id}, cpu, l.files,
+		"--history", strconv.FormatUint(uint64(in.Info.History), 10), "--listen-fds", strings.Join(fds, ","))
 }
 
 // tileSpec is how any tile is started: this program again, as a process of its own.

@@ -49,9 +49,7 @@ func tileCmd() *cobra.Command {
 
 	var fds []int
 	var history uint32
-	var lim limits
-	net := &cobra.Command{Use: kindNet, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return netTile(a, fds, history, lim) }}
-	lim.flags(net)
+	net := &cobra.Command{Use: kindNet, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return netTile(a, fds, history) }}
 	net.Flags().IntSliceVar(&fds, "listen-fds", nil, "inherited listening sockets")
 	net.Flags().Uint32Var(&history, "history", 0, "messages that a late joiner gets")
 
@@ -107,7 +105,7 @@ func failed(cnc *tile.Cnc, err *error) {
 }
 
 // netTile is a network tile's process: one loop over Poll.
-func netTile(a tileArgs, fds []int, history uint32, lim limits) (err error) {
+func netTile(a tileArgs, fds []int, history uint32) (err error) {
 	in, cnc, err := a.enter(kindNet)
 	if err != nil {
 		return err
@@ -121,7 +119,11 @@ func netTile(a tileArgs, fds []int, history uint32, lim limits) (err error) {
 		BellPath: in.Bell(a.id), SndBuf: sndBuf, Callbacks: httpsrv.Callbacks{Request: routes(home, history)},
 		OnRefusedOrigin: newRefusedOrigins(logger()).refused,
 	}
-	if err := lim.options(&o); err != nil {
+	var v instance.Settings
+	if _, err := in.Life().Settings(&v); err != nil {
+		return err
+	}
+	if err := (&limits{v.Limits}).options(&o); err != nil {
 		return err
 	}
 	t, err := in.Server.TakeTile(a.id, o)

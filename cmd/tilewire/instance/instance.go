@@ -2,6 +2,7 @@
 // that holds one workspace with these named objects,
 //
 //	instance        what every process of it must know (Info)
+//	life            its state and the settings in force (Life)
 //	server          the httpsrv server
 //	cnc.KIND.ID     command-and-control of each tile
 //
@@ -41,6 +42,7 @@ const (
 	tagInstance = 1
 	tagServer   = 2
 	tagCnc      = 3
+	tagLife     = 4
 
 	infoSz  = 8192
 	partMax = 512
@@ -76,6 +78,7 @@ type Instance struct {
 	Wksp   *wksp.Wksp
 	Server *httpsrv.Server
 
+	life *Life
 	info shmem.Mem // its byte 0 bears the supervisor's role
 	own  *shmem.Lock
 	file os.FileInfo // of the region as it was joined, nil if it was gone by then
@@ -132,7 +135,7 @@ func footprint(p httpsrv.Params, tiles []Tile) (server, data, size uint64, err e
 	if server, err = httpsrv.Footprint(p); err != nil {
 		return 0, 0, 0, err
 	}
-	data = server + infoSz + uint64(len(tiles))*4096 + 64<<10
+	data = server + infoSz + lifeSz + uint64(len(tiles))*4096 + 64<<10
 	size, err = wksp.Footprint(partMax, data)
 	return server, data, size, err
 }
@@ -183,6 +186,12 @@ func format(m shmem.Mem, info Info, p httpsrv.Params, serverSz, data uint64, til
 		if err := tile.CncNew(obj.Mem, t.Kind, t.ID); err != nil {
 			return err
 		}
+	}
+	if obj, err = w.NewNamed("life", lifeAlign, lifeSz, tagLife); err != nil {
+		return err
+	}
+	if err := lifeNew(obj.Mem); err != nil {
+		return err
 	}
 	b, err := json.Marshal(info)
 	if err != nil {
@@ -273,12 +282,21 @@ func adopt(reg *shmem.Region) (in *Instance, err error) {
 	if in.Info.Name != reg.Name() || !filepath.IsAbs(in.Info.RunDir) {
 		return nil, fmt.Errorf("it says that it is %q with the run directory %q", in.Info.Name, in.Info.RunDir)
 	}
+	if obj, err = in.Wksp.Lookup("life"); err != nil {
+		return nil, err
+	}
+	if in.life, err = lifeJoin(obj.Mem); err != nil {
+		return nil, err
+	}
 	if obj, err = in.Wksp.Lookup("server"); err != nil {
 		return nil, err
 	}
 	in.Server, err = httpsrv.Join(obj.Mem)
 	return in, err
 }
+
+// Life returns the instance's state and settings.
+func (in *Instance) Life() *Life { return in.life }
 
 // Cnc returns the memory of a tile's cnc.
 func (in *Instance) Cnc(t Tile) (shmem.Mem, error) {
