@@ -147,6 +147,7 @@ func (t *NetTile) beginClose(slot uint32, code uint16, text string, why CloseRea
 		t.unwait(slot, c)
 		c.flags |= flMore
 	}
+	t.drain.left--
 	t.list(slot, listNone)
 	c.ctlLen[ctlClose] = uint16(ws.PutClose(t.head.buf(c.headBuf)[ctlClose*ctlSlot:], code, text))
 	c.stop, c.reason = stop, why
@@ -207,6 +208,9 @@ func (t *NetTile) drop(slot uint32, why CloseReason) {
 	c := &t.conns[slot]
 	if c.state == stFree {
 		return
+	}
+	if c.open() {
+		t.drain.left--
 	}
 	t.list(slot, listNone)
 	t.wheel.remove(slot)

@@ -122,6 +122,7 @@ type NetTile struct {
 	cnt      *tile.Counters
 	now      int64
 	draining bool
+	drain    drainage
 	dateField
 
 	lag         lagLimits
@@ -398,6 +399,7 @@ func (t *NetTile) StopListening() {
 func (t *NetTile) Drain(code uint16, text string, why CloseReason, within time.Duration) {
 	t.draining = true
 	t.closeWithin = within
+	t.drain.on = false
 	t.StopListening()
 	t.deliver()
 	for i := range t.conns {
@@ -406,11 +408,7 @@ func (t *NetTile) Drain(code uint16, text string, why CloseReason, within time.D
 		case stRequest:
 			t.drop(slot, why)
 		case stStream, stUpgrade:
-			stop := uint64(0)
-			if c.ring >= 0 {
-				stop = t.rd[c.ring].end
-			}
-			t.beginClose(slot, code, text, why, stop)
+			t.sendAway(slot, code, text, why)
 		}
 	}
 	t.flush()

@@ -122,7 +122,9 @@ func (t *NetTile) ponged(slot uint32, c *conn, p []byte) {
 	t.cnt.Cell(cntPongs).Inc()
 	t.cnt.Cell(cntRttUs).Add(uint64(rtt))
 	t.cnt.Cell(cntRtt0 + class).Inc()
-	if c.state == stStream {
+	if c.state == stStream && t.opt.PingInterval <= 0 { // turned off meanwhile
+		c.ping = 0
+	} else if c.state == stStream {
 		c.ping = t.now + t.opt.PingInterval.Nanoseconds() - int64(rtt)*1000
 		t.arm(slot, c) // it may be sooner than the pong's deadline was
 	}

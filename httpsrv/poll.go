@@ -51,6 +51,9 @@ func (t *NetTile) Poll(now int64, timeoutMs int) int {
 	if t.now >= t.lag.next {
 		t.lagDue()
 	}
+	if t.drain.on && (t.now >= t.drain.next || t.drain.left <= 0) {
+		t.drainDue()
+	}
 	t.wheel.advance(t.now, t.due)
 	t.lookApps()
 	t.flush()
@@ -78,7 +81,7 @@ func (t *NetTile) wait(timeoutMs int) int {
 }
 
 // retryIn shortens a wait to the time at which a listener that met a shortage is tried again, a socket that was
-// refused is let go, or who holds up the others' replies has had its time.
+// refused is let go, who holds up the others' replies has had its time, or the next client is sent away.
 func (t *NetTile) retryIn(timeoutMs int) int {
 	sooner := func(at int64) {
 		if ms := int(max(at-t.now, 0)/1e6) + 1; timeoutMs < 0 || ms < timeoutMs {
@@ -95,6 +98,9 @@ func (t *NetTile) retryIn(timeoutMs int) int {
 	}
 	if until := t.rep.until; until != 0 {
 		sooner(until)
+	}
+	if t.drain.on {
+		sooner(t.drain.next)
 	}
 	return timeoutMs
 }

@@ -364,7 +364,7 @@ func (t *NetTile) check() error {
 		}
 		held[kind][i] = slot
 	}
-	blocked := 0
+	blocked, open := 0, 0
 	for i := range t.conns {
 		c, l := &t.conns[i], &t.local[i]
 		if c.state == stFree {
@@ -372,6 +372,9 @@ func (t *NetTile) check() error {
 				bad("free slot %d holds buffers or is listed: %+v", i, *l)
 			}
 			continue
+		}
+		if c.open() {
+			open++
 		}
 		if c.flags&flStreams != 0 {
 			ws++
@@ -458,6 +461,9 @@ func (t *NetTile) check() error {
 	}
 	if c := t.cnt; int(c.Cell(cntConnsNow).Load()) != http+ws || int(c.Cell(cntWsNow).Load()) != ws || int(c.Cell(cntBlockedNow).Load()) != blocked {
 		bad("gauges say %d, %d, %d, the table %d, %d, %d", c.Cell(cntConnsNow).Load(), c.Cell(cntWsNow).Load(), c.Cell(cntBlockedNow).Load(), http+ws, ws, blocked)
+	}
+	if d := &t.drain; d.on && d.left != open {
+		bad("%d streams are open, the drain knows of %d", open, d.left)
 	}
 	for _, g := range t.groups {
 		for _, l := range []uint8{listActive, listBlocked} {
