@@ -7,7 +7,7 @@
 // tiles' pidfds, their ready pipes and an eventfd, with the next deadline as its timeout; nothing is polled by sleeping,
 // and no SIGCHLD is handled, so other code of the program may start processes by os/exec as it likes.
 //
-//	supervisor process                            tile process (group of its own, SIGKILL on our death)
+//	supervisor process                            tile process (group of its own, a signal on our death)
 //	+-----------------------------------+         +------------------------------------+
 //	| Run: epoll                        |  start  |                                    |
 //	|   pidfd        <- dead            | ------> | cnc.Take: role lock                |
@@ -48,5 +48,5 @@
 //
 // Linux 5.4 (pidfd). A process that SIGKILL does not end within 5 s is left alone, and said so. Tiles killed together
 // with the supervisor (container stop, cgroup kill) get no order. Orphans of tiles outlive a supervisor that dies of
-// SIGKILL unless they see to that themselves: Pdeathsig is not inherited across fork.
+// SIGKILL unless they see to that themselves (Spec.DeathSignal): Pdeathsig is not inherited across fork.
 package topo

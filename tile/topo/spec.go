@@ -57,6 +57,10 @@ type Spec struct {
 	// Sys may still set its user and group; what needs other capabilities than those two in the child fails.
 	Confined bool
 
+	// DeathSignal is what the process gets when the supervisor dies; 0: SIGKILL. A tile that has processes of its own to end
+	// asks for one that it can catch, and must end by itself then.
+	DeathSignal syscall.Signal
+
 	Restart Restart
 }
 

@@ -71,7 +71,7 @@ func (s *starter) do(f func()) error {
 }
 
 // start starts the process of a spec: in a process group of its own, so that what the terminal sends to the
-// foreground reaches the supervisor only, and with SIGKILL to follow should the supervisor die.
+// foreground reaches the supervisor only, and with Spec.DeathSignal to follow should the supervisor die.
 func start(s *Spec) (*child, error) {
 	rd, wr, err := os.Pipe()
 	if err != nil {
@@ -97,7 +97,9 @@ func start(s *Spec) (*child, error) {
 		s.Sys(sys)
 	}
 	sys.Setpgid, sys.Pgid = true, 0
-	sys.Pdeathsig = syscall.SIGKILL
+	if sys.Pdeathsig = s.DeathSignal; sys.Pdeathsig == 0 {
+		sys.Pdeathsig = syscall.SIGKILL
+	}
 	sys.PidFD = &pidfd
 
 	from := plainStarter()

@@ -144,6 +144,20 @@ func (s *Supervisor) Restart(kind string, id int) error {
 	return fmt.Errorf("%w: %s:%d", ErrNoTile, kind, id)
 }
 
+// Tune changes Options.Budget and Options.HeartbeatTimeout, with their defaults for zero, from now on.
+func (s *Supervisor) Tune(budget int, heartbeat time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.o.Budget, s.o.HeartbeatTimeout = budget, heartbeat
+	s.o = s.o.withDefaults()
+	for _, p := range s.procs { // whose heartbeat may be stale sooner than it was
+		if p.cnc != nil && (p.state == StateRunning || p.state == StateStuck) {
+			p.due = shmem.Monotonic()
+		}
+	}
+	s.rouse()
+}
+
 func (s *Supervisor) rouse() {
 	if s.wake >= 0 {
 		unix.Write(s.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})

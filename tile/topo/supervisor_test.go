@@ -398,8 +398,15 @@ func TestSpare(t *testing.T) {
 
 // TestSupervisorKilled: tiles die with their supervisor, even of SIGKILL.
 func TestSupervisorKilled(t *testing.T) {
+	for part, last := range map[string]string{"supervisor": "", "gentle supervisor": "caught"} {
+		t.Run(part, func(t *testing.T) { testSupervisorKilled(t, part, last) })
+	}
+}
+
+// The last word is what the tile says when it is told of its supervisor's death.
+func testSupervisorKilled(t *testing.T, part, last string) {
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childEnv+"=supervisor")
+	cmd.Env = append(os.Environ(), childEnv+"="+part)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -427,7 +434,28 @@ func TestSupervisorKilled(t *testing.T) {
 	}
 	unix.Close(fd)
 	cmd.Process.Kill()
+	if lines.Scan(); lines.Text() != last {
+		t.Errorf("%q, want %q", lines.Text(), last)
+	}
 	gone(t, pid)
+}
+
+// Budget and heartbeat timeout may be changed while tiles run.
+func TestTune(t *testing.T) {
+	y := newYard(t, Options{HeartbeatTimeout: time.Hour}, "tile")
+	y.run(t.Context())
+	pid := y.next(Ready, 0).Pid
+	unix.Kill(pid, unix.SIGSTOP)
+	y.s.Tune(-1, 100*time.Millisecond)
+	if e := y.next(Stuck, 0); e.Pid != pid {
+		t.Errorf("%v", e)
+	}
+	unix.Kill(pid, unix.SIGKILL)
+	y.next(GaveUp, 0)
+	if err := y.end(); !errors.Is(err, ErrBudget) {
+		t.Error(err)
+	}
+	y.s.Tune(5, 0) // does nothing any more
 }
 
 // TestInherits: a tile has its three, its Files and the ready pipe, and nothing of ours; we have none too many after.
