@@ -147,7 +147,7 @@ func (b *benchServe) start(name string) (_ *benchRun, err error) {
 	specs = append(specs, ps)
 	(&privileges{sandbox: sandbox.Supported() == nil}).confine(specs)
 	log := logger()
-	r.crew, err = launch(specs, defaultBudget, func(_ *crew, e topo.Event) { logBad(log, e) })
+	r.crew, err = launch(specs, defaultBudget, heartbeatTimeout, func(_ *crew, e topo.Event) { logBad(log, e) })
 	return r, err
 }
 

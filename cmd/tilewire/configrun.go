@@ -5,6 +5,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -12,31 +13,42 @@ import (
 	"github.com/tilewire/tilewire/cmd/tilewire/config"
 )
 
-// configFlags says which flag of run obeys which key of the configuration, and the unit that the key's name gives its number.
-var configFlags = []struct{ key, flag, unit string }{
-	{"name", "name", ""},
-	{"user", "user", ""},
-	{"layout.affinity", "affinity", ""},
-	{"memory.backing", "backing", ""},
-	{"topic[0].ring_size_mib", "ring-size-mib", ""},
-	{"topic[0].history", "history", ""},
-	{"server.listen", "listen", ""},
-	{"server.max_connections", "max-connections", ""},
-	{"server.max_connections_per_ip", "max-connections-per-ip", ""},
-	{"server.accept_rate_per_second", "accept-rate", ""},
-	{"server.on_full", "on-full", ""},
-	{"server.header_timeout_millis", "header-timeout", "ms"},
-	{"server.body_timeout_millis", "body-timeout", "ms"},
-	{"server.idle_timeout_millis", "idle-timeout", "ms"},
-	{"server.keep_alive", "keep-alive", ""},
-	{"websocket.allowed_origins", "allow-origin", ""},
-	{"websocket.ping_interval_seconds", "ping-interval", "s"},
-	{"websocket.pong_timeout_seconds", "pong-timeout", "s"},
-	{"slow_client.max_lag_bytes", "max-lag-bytes", ""},
-	{"slow_client.max_lag_seconds", "max-lag", "s"},
-	{"slow_client.write_timeout_millis", "write-timeout", "ms"},
-	{"supervisor.restart_max_per_minute", "restart-max", ""},
-	{"development.sandbox", "sandbox", ""},
+// configFlags says which flag of run obeys which key of the configuration, the unit that the key's name gives its number,
+// and whether a reload changes it while the instance runs; the others need a restart.
+var configFlags = []struct {
+	key, flag, unit string
+	live            bool
+}{
+	{"name", "name", "", false},
+	{"user", "user", "", false},
+	{"log.level", "log-level", "", true},
+	{"log.format", "log-format", "", false},
+	{"layout.affinity", "affinity", "", false},
+	{"memory.backing", "backing", "", false},
+	{"topic[0].ring_size_mib", "ring-size-mib", "", false},
+	{"topic[0].history", "history", "", false},
+	{"server.listen", "listen", "", false},
+	{"server.max_connections", "max-connections", "", false},
+	{"server.max_connections_per_ip", "max-connections-per-ip", "", true},
+	{"server.accept_rate_per_second", "accept-rate", "", true},
+	{"server.on_full", "on-full", "", true},
+	{"server.header_timeout_millis", "header-timeout", "ms", true},
+	{"server.body_timeout_millis", "body-timeout", "ms", true},
+	{"server.idle_timeout_millis", "idle-timeout", "ms", true},
+	{"server.keep_alive", "keep-alive", "", true},
+	{"websocket.allowed_origins", "allow-origin", "", true},
+	{"websocket.ping_interval_seconds", "ping-interval", "s", true},
+	{"websocket.pong_timeout_seconds", "pong-timeout", "s", true},
+	{"slow_client.max_lag_bytes", "max-lag-bytes", "", true},
+	{"slow_client.max_lag_seconds", "max-lag", "s", true},
+	{"slow_client.write_timeout_millis", "write-timeout", "ms", true},
+	{"shutdown.grace_millis", "drain-grace", "ms", true},
+	{"shutdown.drain_millis", "drain-time", "ms", true},
+	{"shutdown.lame_duck_millis", "lame-duck", "ms", true},
+	{"supervisor.restart", "restart", "", true},
+	{"supervisor.restart_max_per_minute", "restart-max", "", true},
+	{"supervisor.heartbeat_timeout_millis", "heartbeat-timeout", "ms", true},
+	{"development.sandbox", "sandbox", "", false},
 }
 
 // configure sets the flags of cmd that were not given, from the environment and the configuration file at path (none if
@@ -67,4 +79,42 @@ func setFlag(f *pflag.Flag, values []string, unit string) error {
 		return list.Replace(slices.DeleteFunc(slices.Clone(values), func(s string) bool { return s == "same-origin" }))
 	}
 	return f.Value.Set(values[0] + unit)
+}
+
+// flagTexts returns the values of a flag: one, or those of a list.
+func flagTexts(f *pflag.Flag) []string {
+	if list, ok := f.Value.(pflag.SliceValue); ok {
+		return list.GetSlice()
+	}
+	return []string{f.Value.String()}
+}
+
+// given are the flags that were given on the command line, to be laid over a configuration that is read again.
+type given map[string][]string
+
+func givenFlags(cmd *cobra.Command) given {
+	g := given{}
+	cmd.Flags().Visit(func(f *pflag.Flag) { g[f.Name] = flagTexts(f) })
+	return g
+}
+
+// set gives them to cmd.
+func (g given) set(cmd *cobra.Command) error {
+	for name, texts := range g {
+		f := cmd.Flags().Lookup(name)
+		if err := setFlag(f, texts, ""); err != nil {
+			return err
+		}
+		f.Changed = true
+	}
+	return nil
+}
+
+// keyTexts are the values in force, by key.
+func keyTexts(cmd *cobra.Command) map[string]string {
+	m := map[string]string{}
+	for _, c := range configFlags {
+		m[c.key] = strings.Join(flagTexts(cmd.Flags().Lookup(c.flag)), ", ")
+	}
+	return m
 }

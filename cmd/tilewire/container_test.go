@@ -40,7 +40,7 @@ func TestContainer(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	p := contained(t, static, "64m", "run", "--listen", "127.0.0.1:0", "--ring-size-mib", "32", "--max-connections", "4096")
+	p := contained(t, static, "64m", "run", "--listen", "127.0.0.1:0", "--ring-size-mib", "32", "--max-connections", "4096", "--drain-grace", "0", "--drain-time", "0")
 	p.serving()
 	c := p.dial()
 	init := child(t, p.cmd.Process.Pid)
@@ -60,10 +60,10 @@ func TestContainer(t *testing.T) {
 	if err := unix.Kill(init, unix.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	c.closes(websocket.StatusGoingAway, "shutting down")
+	c.closes(websocket.StatusServiceRestart, "restarting")
 	p.exit(0)
 
-	p = contained(t, static, "8m", "run", "--listen", "127.0.0.1:0", "--ring-size-mib", "32", "--max-connections", "4096")
+	p = contained(t, static, "8m", "run", "--listen", "127.0.0.1:0", "--ring-size-mib", "32", "--max-connections", "4096", "--drain-grace", "0", "--drain-time", "0")
 	p.exit(3)
 	p.says(`^tilewire: .*not enough memory: [0-9.]+ MiB .* needed of tmpfs /dev/shm of 8 MiB, .* free; mend: .*\(container: --shm-size\)\n$`)
 }

@@ -135,7 +135,7 @@ func demo(fl demoFlags) error {
 	log := logger()
 	specs := []topo.Spec{ns, ts}
 	fl.confine(specs)
-	c, err := launch(specs, defaultBudget, func(_ *crew, e topo.Event) { logBad(log, e) })
+	c, err := launch(specs, defaultBudget, heartbeatTimeout, func(_ *crew, e topo.Event) { logBad(log, e) })
 	if err != nil {
 		return err
 	}

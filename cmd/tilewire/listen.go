@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -89,6 +90,19 @@ func (l *listeners) give(u instance.User) error {
 		}
 	}
 	return nil
+}
+
+// refuse ends listening for everybody who holds the sockets: who comes is refused. Those that were passed are the service
+// manager's: who comes waits for the next instance.
+func (l *listeners) refuse() {
+	for _, f := range l.files {
+		if !slices.Contains(l.made, f.Name()) {
+			continue
+		}
+		if raw, err := f.SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RD) })
+		}
+	}
 }
 
 func (l *listeners) close() {

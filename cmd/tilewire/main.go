@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tilewire/tilewire/cmd/tilewire/config"
+	"github.com/tilewire/tilewire/cmd/tilewire/control"
 	"github.com/tilewire/tilewire/cmd/tilewire/ctl"
 	"github.com/tilewire/tilewire/cmd/tilewire/feed"
 	"github.com/tilewire/tilewire/cmd/tilewire/instance"
@@ -35,6 +36,8 @@ const (
 	// exitRefused is a tile's word to its supervisor that it cannot run as it was started; a shell's for a command
 	// that it cannot execute.
 	exitRefused = 126
+
+	exitTimeout = 124 // what was waited for has not come in time
 )
 
 // usageError is bad usage found after the flags were parsed.
@@ -55,7 +58,8 @@ func run(args []string) int {
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(pipeCmd(), runCmd(), demoCmd(), serverCmd(), tileCmd(), versionCmd(), benchCmd(), benchServeCmd(), configCmd(), validateCmd(), echoCmd())
+	root.AddCommand(pipeCmd(), runCmd(), demoCmd(), serverCmd(), tileCmd(), versionCmd(), benchCmd(), benchServeCmd(), configCmd(), validateCmd(), echoCmd(),
+		readyCmd(), drainCmd(), reloadCmd(), restartCmd(), stopCmd())
 	root.AddCommand(ctl.Commands()...)
 	root.SetArgs(args)
 	cmd, err := root.ExecuteC()
@@ -67,7 +71,8 @@ func run(args []string) int {
 	if errors.Is(err, shmem.ErrNoMemory) || errors.Is(err, shmem.ErrNoPages) {
 		line += ctl.ReapHint()
 	}
-	if errors.Is(err, config.ErrConfig) {
+	var refused *control.Refused
+	if errors.Is(err, config.ErrConfig) || errors.As(err, &refused) {
 		line = err.Error() // with line and caret
 	} else if code == exitUsage {
 		line += fmt.Sprintf(" (`%s --help` explains)", cmd.CommandPath())
@@ -89,7 +94,12 @@ func oneLine(err error) string {
 
 func exitCode(err error) int {
 	var usage usageError
+	var refused *control.Refused
 	switch {
+	case errors.As(err, &refused):
+		return refused.Exit
+	case errors.Is(err, errTimeout):
+		return exitTimeout
 	case errors.As(err, &usage), errors.Is(err, feed.ErrFraming), errors.Is(err, config.ErrConfig), errors.Is(err, httpsrv.ErrParams), errors.Is(err, shmem.ErrBadName),
 		errors.Is(err, shmem.ErrBadSize), errors.Is(err, instance.ErrUser), errors.Is(err, topo.ErrRefused), cobraUsage(err):
 		return exitUsage

@@ -7,11 +7,13 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/tilewire/tilewire/cmd/tilewire/instance"
+	"github.com/tilewire/tilewire/shmem"
 	"github.com/tilewire/tilewire/tile/topo"
 )
 
@@ -26,7 +28,7 @@ const (
 // instance that serves nobody though its supervisor lives; STOPPING and more time while clients are drained.
 type notifier struct {
 	every  time.Duration                  // between two looks
-	fresh  time.Duration                  // a heartbeat older than this is not
+	fresh  atomic.Int64                   // ns; a heartbeat older than this is not
 	dog    bool                           // the manager watches
 	status func() ([]topo.Status, uint64) // of the tiles, and the number of clients
 	send   func(state string) error
@@ -38,10 +40,11 @@ func newNotifier(fresh time.Duration) (*notifier, error) {
 	if os.Getenv("NOTIFY_SOCKET") == "" {
 		return nil, nil
 	}
-	n := &notifier{every: notifyEvery, fresh: fresh, send: func(state string) error {
+	n := &notifier{every: notifyEvery, send: func(state string) error {
 		_, err := daemon.SdNotify(false, state)
 		return err
 	}}
+	n.retune(fresh)
 	limit, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
 		return nil, fmt.Errorf("watchdog: %w", err)
@@ -102,6 +105,27 @@ func (n *notifier) follow(ctx context.Context, ready, done <-chan struct{}, log 
 	}
 }
 
+// retune changes from which age on a heartbeat is stale. n may be nil.
+func (n *notifier) retune(fresh time.Duration) {
+	if n != nil {
+		n.fresh.Store(int64(fresh))
+	}
+}
+
+// reloading tells that the configuration is being read again, and done that it was, as Type=notify-reload waits for. n may be nil.
+func (n *notifier) reloading(log *slog.Logger) (done func()) {
+	if n == nil {
+		return func() {}
+	}
+	tell := func(state string) {
+		if err := n.send(state); err != nil {
+			log.Warn("service manager not told", "error", err.Error())
+		}
+	}
+	tell(fmt.Sprintf("%s\nMONOTONIC_USEC=%d\n", daemon.SdNotifyReloading, shmem.Monotonic()/1000))
+	return func() { tell(daemon.SdNotifyReady + "\n") }
+}
+
 func extend() string {
 	return "EXTEND_TIMEOUT_USEC=" + strconv.FormatInt(stopExtend.Microseconds(), 10) + "\n"
 }
@@ -112,7 +136,7 @@ func (n *notifier) look() string {
 	state, fresh := "", true
 	var b strings.Builder
 	for i, r := range rows {
-		fresh = fresh && (r.State == topo.StateRunning && r.Age <= n.fresh || r.State == topo.StateEnded && r.Exit.Clean())
+		fresh = fresh && (r.State == topo.StateRunning && int64(r.Age) <= n.fresh.Load() || r.State == topo.StateEnded && r.Exit.Clean())
 		if i > 0 {
 			b.WriteString(", ")
 		}

@@ -138,7 +138,8 @@ func TestNotifierLook(t *testing.T) {
 	} {
 		rows := []topo.Status{good, good}
 		c.change(&rows[1])
-		n := &notifier{fresh: 2 * time.Second, dog: true, status: func() ([]topo.Status, uint64) { return rows, 7 }}
+		n := &notifier{dog: true, status: func() ([]topo.Status, uint64) { return rows, 7 }}
+		n.retune(2 * time.Second)
 		first, again := n.look(), n.look()
 		if strings.Contains(again, "WATCHDOG=1\n") != c.dog || !strings.Contains(first, "; 7 clients\n") || strings.Contains(again, "STATUS") {
 			t.Errorf("%+v: %q, %q", rows[1], first, again)

@@ -169,7 +169,7 @@ func pipeServe(ctx context.Context, fl pipeFlags, fr feed.Framing) error {
 	fl.confine(specs)
 	log := logger()
 	var inputEnded atomic.Bool
-	c, err := launch(specs, defaultBudget, func(c *crew, e topo.Event) {
+	c, err := launch(specs, defaultBudget, heartbeatTimeout, func(c *crew, e topo.Event) {
 		logBad(log, e)
 		if e.What == topo.Died && inputEnded.Load() {
 			c.Stop() // what it was to tell its clients died with it

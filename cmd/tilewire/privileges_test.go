@@ -253,7 +253,7 @@ func TestRunAsUser(t *testing.T) {
 	c = p.dial()
 	c.gets(said)
 	p.signal(unix.SIGTERM)
-	c.closes(websocket.StatusGoingAway, "shutting down")
+	c.closes(websocket.StatusServiceRestart, "restarting")
 	p.exit(0)
 	if strings.Contains(p.err.String(), "forced") || strings.Contains(p.err.String(), "memory left") {
 		t.Error(p.err.String())

@@ -55,6 +55,9 @@ func testMain(m *testing.M) int {
 	defer os.RemoveAll(shmDir)
 	os.Setenv("TILEWIRE_SHM_DIR", shmDir)
 	os.Setenv("TILEWIRE_RUN_DIR", runDir)
+	// Instances end at once, but those of the tests of that.
+	os.Setenv("TILEWIRE_SHUTDOWN_GRACE_MILLIS", "0")
+	os.Setenv("TILEWIRE_SHUTDOWN_DRAIN_MILLIS", "0")
 	code := m.Run()
 	if left, _ := filepath.Glob(shmDir + "/*"); len(left) > 0 && code == 0 {
 		return fail(fmt.Errorf("regions are left: %v", left))

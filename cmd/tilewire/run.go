@@ -1,11 +1,11 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -20,12 +20,18 @@ import (
 // runFlags is what an instance is run with.
 type runFlags struct {
 	shape
-	lim limits
-	pr  privileges
+	lim      limits
+	pr       privileges
+	log      instance.Log
+	shutdown instance.Shutdown
 
-	file, affinity, framing, userName string
-	budget                            int
-	discard                           bool
+	file, affinity, framing, userName, restart string
+	budget                                     int
+	heartbeat                                  time.Duration
+	discard                                    bool
+
+	given given             // on the command line
+	texts map[string]string // of the keys in force
 }
 
 func (r *runFlags) flags(cmd *cobra.Command) {
@@ -34,6 +40,12 @@ func (r *runFlags) flags(cmd *cobra.Command) {
 	r.pr.flags(cmd)
 	f := cmd.Flags()
 	f.StringVar(&r.file, "config", "", "configuration `FILE` (TOML)")
+	logFlags(cmd, &r.log)
+	f.DurationVar(&r.shutdown.Grace, "drain-grace", 2*time.Second, "from SIGTERM or \"tilewire drain\" to the first client closed (1012); meanwhile nobody new may stream")
+	f.DurationVar(&r.shutdown.Drain, "drain-time", 30*time.Second, "from the first client closed to the last: they are spread evenly")
+	f.DurationVar(&r.shutdown.LameDuck, "lame-duck", 10*time.Minute, "the same after SIGUSR2")
+	f.StringVar(&r.restart, "restart", "tile", "what follows when a `tile` dies: it is started again, or never: the instance ends with exit code 4")
+	f.DurationVar(&r.heartbeat, "heartbeat-timeout", heartbeatTimeout, "a tile that was not seen to run for so long is stuck")
 	f.IntVar(&r.budget, "restart-max", defaultBudget, "restarts of one tile within a minute; more end the instance with exit code 4")
 	f.StringVar(&r.userName, "user", "", "run the tiles as this user; for root")
 	f.StringVar(&r.affinity, "affinity", "auto", "CPUs of the network tiles: auto, or a list such as 2 or f1 (floating)")
@@ -69,7 +81,31 @@ func (r *runFlags) check() error {
 	if r.budget < 0 || r.budget > 1000 {
 		return usageError{fmt.Errorf("--restart-max %d: 0 to 1000", r.budget)}
 	}
-	return nil
+	if r.restart != "tile" && r.restart != "never" {
+		return usageError{fmt.Errorf("--restart %q: tile or never", r.restart)}
+	}
+	if r.heartbeat < 100*time.Millisecond || r.heartbeat > 24*time.Hour {
+		return usageError{fmt.Errorf("--heartbeat-timeout %v: 100ms to 24h", r.heartbeat)}
+	}
+	for _, d := range []struct {
+		flag string
+		v    time.Duration
+	}{{"drain-grace", r.shutdown.Grace}, {"drain-time", r.shutdown.Drain}, {"lame-duck", r.shutdown.LameDuck}} {
+		if d.v < 0 || d.v > 24*time.Hour {
+			return usageError{fmt.Errorf("--%s %v: 0 to 24h", d.flag, d.v)}
+		}
+	}
+	return checkLog(r.log)
+}
+
+// settings are what the tiles are told.
+func (r *runFlags) settings() instance.Settings {
+	s := r.lim.settings()
+	s.Shutdown, s.Log, s.HeartbeatTimeout, s.RestartMax = r.shutdown, r.log, r.heartbeat, r.budget
+	if r.restart == "never" {
+		s.RestartMax = 0
+	}
+	return s
 }
 
 func runCmd() *cobra.Command {
@@ -86,9 +122,12 @@ flag, a busy port), what was made before stays, unless --discard is given.
 Most flags are keys of the configuration as well (tilewire config default): flags
 win over TILEWIRE_... variables, those over the file.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			r.given = givenFlags(cmd)
 			if err := configure(cmd, r.file); err != nil {
 				return err
 			}
+			r.texts = keyTexts(cmd)
+			setLog(r.log)
 			r.changed = cmd.Flags().Changed
 			var err error
 			if r.pr.user, err = instance.LookupUser(r.userName); err != nil {
@@ -159,8 +198,9 @@ func runInstance(r runFlags, command []string) error {
 		return err
 	}
 	in.Info.Listen, in.Info.History = l.addrs, s.history
-	in.Life().SetState(instance.Starting)
-	if _, err := in.Life().SetSettings(r.lim.settings()); err != nil {
+	log := logger()
+	op, err := newOperator(ctx, in, &r, l, log)
+	if err != nil {
 		return err
 	}
 	net, err := netSpec(in, 0, cpus[0], l)
@@ -176,23 +216,20 @@ func runInstance(r runFlags, command []string) error {
 		specs = append(specs, src)
 	}
 	pr.confine(specs)
-	log := logger()
-	notify, err := newNotifier(heartbeatTimeout)
+	if op.notify, err = newNotifier(r.heartbeat); err != nil {
+		return err
+	}
+	c, err := launch(specs, op.set.RestartMax, r.heartbeat, op.event)
 	if err != nil {
 		return err
 	}
-	c, err := launch(specs, r.budget, func(_ *crew, e topo.Event) { logEvent(log, e) })
-	if err != nil {
-		return err
-	}
-	defer notify.attend(ctx, c, in, log)()
+	op.crew = c
+	defer op.notify.attend(op.ending, c, in, log)()
 	if up, err := c.ready(ctx); !up {
 		return err
 	}
-	in.Life().SetState(instance.Ready)
 	fmt.Fprint(os.Stderr, addresses(in), topo.Table(c.Status()))
-	defer context.AfterFunc(ctx, c.Stop)()
-	return c.wait()
+	return op.serve(ctx)
 }
 
 // join joins the memory that was made under this name to be run, or that producers

@@ -59,9 +59,9 @@ func TestRunCommand(t *testing.T) {
 	c.gets("b") // the clients have not noticed
 
 	p.signal(unix.SIGTERM)
-	c.closes(websocket.StatusGoingAway, "shutting down")
+	c.closes(websocket.StatusServiceRestart, "restarting")
 	p.exit(0)
-	p.says(`"msg":"ended","tile":"source:0"(?s:.*)"msg":"ended","tile":"net:0"`) // producers first
+	p.says(`"msg":"draining"(?s:.*)"msg":"ended","tile":"net:0"(?s:.*)"msg":"ended","tile":"source:0"`) // clients first, fed to their end
 	if strings.Contains(p.err.String(), "forced") {
 		t.Errorf("a tile had to be forced:\n%s", p.err.String())
 	}
@@ -85,7 +85,7 @@ func TestRunStubbornCommand(t *testing.T) {
 	shGone := gone(t, sh)
 	sleepGone := gone(t, sleep) // by its pid: its name is the shell's until it has executed
 	p.signal(unix.SIGTERM)
-	c.closes(websocket.StatusGoingAway, "shutting down")
+	c.closes(websocket.StatusServiceRestart, "restarting")
 	p.exit(0)
 	shGone()
 	sleepGone()
@@ -124,7 +124,7 @@ func TestRunCommandEnds(t *testing.T) {
 	c := p.dial()
 	c.gets("a", "b", "last")
 	p.signal(unix.SIGINT)
-	c.closes(websocket.StatusGoingAway, "shutting down")
+	c.closes(websocket.StatusServiceRestart, "restarting")
 	p.exit(0)
 }
 
@@ -156,7 +156,7 @@ func TestPipeJoin(t *testing.T) {
 	four.write("d\x00")
 	c.gets("d")
 	inst.signal(unix.SIGTERM)
-	c.closes(websocket.StatusGoingAway, "shutting down")
+	c.closes(websocket.StatusServiceRestart, "restarting")
 	inst.exit(0)
 	four.exit(1)
 	four.says(`^tilewire: instance "joined" has ended\n$`)

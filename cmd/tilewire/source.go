@@ -41,10 +41,12 @@ func sourceTile(a tileArgs, framing string, args []string) (err error) {
 	defer st.Close()
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
+	family := newOffspring()
 	cmd, out, err := startCommand(ctx, args)
 	if err != nil {
 		return err
 	}
+	family.watch(cmd)
 	pace, err := newPace(ctx, in)
 	if err != nil {
 		return err
@@ -104,7 +106,7 @@ func checkCommand(args []string) error {
 }
 
 // startCommand starts the command in a process group of its own: SIGTERM and
-// SIGKILL go to all that it started. It dies with this process.
+// SIGKILL go to all that it started. It dies with this process; what it started, see offspring.
 func startCommand(ctx context.Context, args []string) (*exec.Cmd, io.Reader, error) {
 	runtime.LockOSThread() // Pdeathsig fires when this thread ends (golang.org/issue/27505)
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)

@@ -19,14 +19,6 @@ import (
 	"github.com/tilewire/tilewire/tile/topo"
 )
 
-// logger writes text to a terminal and JSON elsewhere.
-func logger() *slog.Logger {
-	if _, err := unix.IoctlGetTermios(int(os.Stderr.Fd()), unix.TCGETS); err == nil {
-		return slog.New(slog.NewTextHandler(os.Stderr, nil))
-	}
-	return slog.New(slog.NewJSONHandler(os.Stderr, nil))
-}
-
 // logEvent writes what happened to a tile. A death that was to come is an end.
 func logEvent(log *slog.Logger, e topo.Event) {
 	msg, level := e.What.String(), e.Level()
@@ -64,15 +56,20 @@ const heartbeatTimeout = 2 * time.Second
 // defaultBudget is how often a tile may be restarted within a minute.
 const defaultBudget = 5
 
-// launch starts the tiles; event gets what happens to them.
-func launch(specs []topo.Spec, budget int, event func(*crew, topo.Event)) (*crew, error) {
-	if budget == 0 {
-		budget = -1 // none
+// topoBudget is a number of restarts as package topo takes it.
+func topoBudget(n int) int {
+	if n == 0 {
+		return -1 // none
 	}
+	return n
+}
+
+// launch starts the tiles; event gets what happens to them.
+func launch(specs []topo.Spec, budget int, heartbeat time.Duration, event func(*crew, topo.Event)) (*crew, error) {
 	c := &crew{gone: make(chan struct{})}
 	var err error
 	c.Supervisor, err = topo.New(specs, topo.Options{
-		HaltGrace: 4 * time.Second, HeartbeatTimeout: heartbeatTimeout, Refusal: exitRefused, Budget: budget, Event: func(e topo.Event) { event(c, e) },
+		HaltGrace: 4 * time.Second, HeartbeatTimeout: heartbeat, Refusal: exitRefused, Budget: topoBudget(budget), Event: func(e topo.Event) { event(c, e) },
 		Spare: func(pid int) bool { return int64(pid) == c.spared.Load() },
 	})
 	if err != nil {
@@ -144,6 +141,9 @@ func tileSpec(in *instance.Instance, t instance.Tile, cpu int, files []*os.File,
 	}
 	if t.Kind == kindNet {
 		s.Wake = func() { _ = in.Server.WakeTile(t.ID) }
+	}
+	if t.Kind == kindSource {
+		s.DeathSignal = unix.SIGTERM // it has processes of its own to end
 	}
 	return s, nil
 }

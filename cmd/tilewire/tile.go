@@ -27,6 +27,9 @@ const (
 // clients are closed with 1001 once they have everything, and the tile ends.
 const sigEndOfInput = tile.SignalUser
 
+// sigSettings tells a network tile that other settings are in force, or a drain: see instance.Life.
+const sigSettings = tile.SignalUser + 1
+
 // drainTime bounds how long clients may take for what they have yet to get.
 const drainTime = 5 * time.Second
 
@@ -49,7 +52,7 @@ func tileCmd() *cobra.Command {
 
 	var fds []int
 	var history uint32
-	net := &cobra.Command{Use: kindNet, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return netTile(a, fds, history) }}
+	net := &cobra.Command{Use: kindNet, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return runNetTile(a, fds, history) }}
 	net.Flags().IntSliceVar(&fds, "listen-fds", nil, "inherited listening sockets")
 	net.Flags().Uint32Var(&history, "history", 0, "messages that a late joiner gets")
 
@@ -83,6 +86,11 @@ func (a tileArgs) enter(kind string) (*instance.Instance, *tile.Cnc, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	var v instance.Settings
+	if _, err := in.Life().Settings(&v); err != nil {
+		return nil, nil, err
+	}
+	setLog(v.Log)
 	if _, err = cnc.Take(); err != nil { // held until the process ends
 		return nil, nil, err
 	}
@@ -92,6 +100,7 @@ func (a tileArgs) enter(kind string) (*instance.Instance, *tile.Cnc, error) {
 			return nil, nil, err
 		}
 	}
+	dumpOnQuit(fmt.Sprintf("%s:%d", kind, a.id))
 	// So that ps and top tell the tiles apart; at most 15 bytes.
 	_ = os.WriteFile("/proc/self/comm", fmt.Appendf(nil, "tw %s:%d", kind, a.id), 0)
 	return in, cnc, nil
@@ -102,67 +111,6 @@ func failed(cnc *tile.Cnc, err *error) {
 	if *err != nil {
 		cnc.Fail(*err)
 	}
-}
-
-// netTile is a network tile's process: one loop over Poll.
-func netTile(a tileArgs, fds []int, history uint32) (err error) {
-	in, cnc, err := a.enter(kindNet)
-	if err != nil {
-		return err
-	}
-	defer failed(cnc, &err)
-	home, err := in.Server.AddStatic("page", page.HTML)
-	if err != nil {
-		return err
-	}
-	o := httpsrv.TileOptions{
-		BellPath: in.Bell(a.id), SndBuf: sndBuf, Callbacks: httpsrv.Callbacks{Request: routes(home, history)},
-		OnRefusedOrigin: newRefusedOrigins(logger()).refused,
-	}
-	var v instance.Settings
-	if _, err := in.Life().Settings(&v); err != nil {
-		return err
-	}
-	if err := (&limits{v.Limits}).options(&o); err != nil {
-		return err
-	}
-	t, err := in.Server.TakeTile(a.id, o)
-	if err != nil {
-		return err
-	}
-	defer t.Release()
-	for _, fd := range fds {
-		if err := t.ListenFd(fd); err != nil {
-			return err
-		}
-	}
-	until := int64(0) // end of the drain, 0: none
-	loop := tile.Loop{Cnc: cnc, CPU: a.cpu, KeepOff: a.cpu != tile.Float}
-	a.confine(&loop, sandbox.NetCalls)
-	loop.OnSignal = func(s tile.Signal) {
-		if s == sigEndOfInput && until == 0 {
-			t.Drain(httpsrv.CodeGoingAway, "end of input", httpsrv.CloseShutdown, drainTime)
-			until = shmem.Monotonic() + 2*drainTime.Nanoseconds()
-		}
-	}
-	loop.Poll = func(now int64, timeoutMs int) int {
-		n := t.Poll(now, timeoutMs)
-		if all, _ := t.Conns(); until != 0 && (all == 0 || now > until) {
-			loop.Stop(nil)
-		}
-		return n
-	}
-	if err := loop.Run(); err != nil {
-		return err
-	}
-	t.Drain(httpsrv.CodeGoingAway, "shutting down", httpsrv.CloseShutdown, time.Second)
-	for end := shmem.Monotonic() + 2*time.Second.Nanoseconds(); shmem.Monotonic() < end; {
-		if all, _ := t.Conns(); all == 0 {
-			break
-		}
-		t.Poll(shmem.Monotonic(), 10)
-	}
-	return nil
 }
 
 // routes answers the public requests.

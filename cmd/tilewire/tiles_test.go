@@ -39,7 +39,7 @@ func TestTilesScript(t *testing.T) {
 	p.signal(unix.SIGTERM) // the script is the supervisor by now
 	for {
 		if _, err := c.next(); err != nil {
-			if websocket.CloseStatus(err) != websocket.StatusGoingAway {
+			if websocket.CloseStatus(err) != websocket.StatusServiceRestart {
 				t.Error(err)
 			}
 			break

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -156,6 +157,17 @@ func (s *Supervisor) Tune(budget int, heartbeat time.Duration) {
 		}
 	}
 	s.rouse()
+}
+
+// Signal sends sig to every tile that is ready.
+func (s *Supervisor) Signal(sig syscall.Signal) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.procs {
+		if p.child != nil && (p.state == StateRunning || p.state == StateStuck) {
+			p.child.signal(sig)
+		}
+	}
 }
 
 func (s *Supervisor) rouse() {

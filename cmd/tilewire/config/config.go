@@ -16,14 +16,22 @@ var DefaultFile string
 type Config struct {
 	Name        string      `toml:"name"`
 	User        string      `toml:"user"`
+	Log         Log         `toml:"log"`
 	Layout      Layout      `toml:"layout"`
 	Memory      Memory      `toml:"memory"`
 	Topic       []Topic     `toml:"topic"`
 	Server      Server      `toml:"server"`
 	Websocket   Websocket   `toml:"websocket"`
 	SlowClient  SlowClient  `toml:"slow_client"`
+	Shutdown    Shutdown    `toml:"shutdown"`
 	Supervisor  Supervisor  `toml:"supervisor"`
 	Development Development `toml:"development"`
+}
+
+// Log is what is logged, and how.
+type Log struct {
+	Level  string `toml:"level" oneof:"debug info warn error"`
+	Format string `toml:"format" oneof:"auto text json"`
 }
 
 // Layout is which tiles there are, and where they run.
@@ -70,8 +78,18 @@ type SlowClient struct {
 	WriteTimeoutMillis uint32 `toml:"write_timeout_millis" min:"100" max:"86400000"`
 }
 
+// Shutdown is how long clients are given to go.
+type Shutdown struct {
+	GraceMillis    uint32 `toml:"grace_millis" max:"86400000"`
+	DrainMillis    uint32 `toml:"drain_millis" max:"86400000"`
+	LameDuckMillis uint32 `toml:"lame_duck_millis" max:"86400000"`
+}
+
 // Supervisor is how tiles are kept up.
 type Supervisor struct {
+	Restart                string `toml:"restart" oneof:"tile never"`
+	HeartbeatTimeoutMillis uint32 `toml:"heartbeat_timeout_millis" min:"100" max:"86400000"`
+
 	RestartMaxPerMinute uint32 `toml:"restart_max_per_minute" max:"1000"`
 }
 

@@ -58,6 +58,7 @@ var errSettings = errors.New("settings")
 //	  128 +------------------------------------------------+
 //	      | word: state (low 8 bits), since when in µs     | writer: supervisor
 //	      | gen: of the settings in force, in bufs[gen&1]  |
+//	      | pid of the last supervisor                     |
 //	  256 +------------------------------------------------+
 //	      | bufs[0], bufs[1]: length, JSON                 | writer: supervisor, the one not in force
 //	33024 +------------------------------------------------+
@@ -69,7 +70,8 @@ type lifeMem struct {
 	_       [112]byte
 	word    atomic.Uint64
 	gen     atomic.Uint64
-	_       [112]byte
+	pid     atomic.Uint64
+	_       [104]byte
 	bufs    [2]lifeBuf
 }
 
@@ -119,6 +121,9 @@ func (l *Life) SetState(s State) {
 	l.mustWrite()
 	l.l.word.Store(uint64(shmem.Monotonic())/1000<<8 | uint64(s))
 }
+
+// Pid is that of the last supervisor, in its own pid namespace, for messages to people; 0 before the first.
+func (l *Life) Pid() int { return int(l.l.pid.Load()) }
 
 // Generation counts the settings: 0 before the first. Whoever keeps settings looks here whether they are still in force.
 func (l *Life) Generation() uint64 { return l.l.gen.Load() }
@@ -192,6 +197,12 @@ type Settings struct {
 	Shutdown Shutdown `json:"shutdown"`
 	Log      Log      `json:"log"`
 
+	// Drain is the order to send all clients away, nil before there is one. A tile that is started meanwhile obeys it too.
+	Drain *Drain `json:"drain,omitempty"`
+
+	// Restarting is the tile (kind:id) that is halted to be started again, so that its clients are told to come back.
+	Restarting string `json:"restarting,omitempty"`
+
 	HeartbeatTimeout time.Duration `json:"heartbeat_timeout"` // an older heartbeat is stale
 	RestartMax       int           `json:"restart_max"`       // of one tile within a minute
 }
@@ -218,6 +229,12 @@ type Shutdown struct {
 	Grace    time.Duration `json:"grace"`     // from the word to drain to the first close
 	Drain    time.Duration `json:"drain"`     // from the first close to the last
 	LameDuck time.Duration `json:"lame_duck"` // the same of a lame duck
+}
+
+// Drain is an order to a network tile: the first client goes at From (shmem.Monotonic), the last within Over.
+type Drain struct {
+	From int64         `json:"from"`
+	Over time.Duration `json:"over"`
 }
 
 // Log is what is logged, and how.

@@ -28,7 +28,7 @@ func TestLifeLayoutGolden(t *testing.T) {
 	if ty.Size() != lifeSz {
 		t.Errorf("%d bytes, want %d", ty.Size(), lifeSz)
 	}
-	for name, want := range map[string]uintptr{"magic": 0, "version": 8, "size": 12, "word": 128, "gen": 136, "bufs": 256} {
+	for name, want := range map[string]uintptr{"magic": 0, "version": 8, "size": 12, "word": 128, "gen": 136, "pid": 144, "bufs": 256} {
 		if f, ok := ty.FieldByName(name); !ok || f.Offset != want {
 			t.Errorf("%s at %d, want %d", name, f.Offset, want)
 		}

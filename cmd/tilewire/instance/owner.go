@@ -47,6 +47,7 @@ func (in *Instance) OwnFor(u User) error {
 		return err
 	}
 	in.own = l
+	in.life.l.pid.Store(uint64(os.Getpid()))
 	return nil
 }
 
@@ -114,10 +115,21 @@ func Delete(name string, force bool) error {
 // Sweep removes what crashes left of instances called BASE-PID: those that nobody is joined to, and that were not made
 // to be run later.
 func Sweep(base string) error {
+	_, err := sweep(func(name string) bool {
+		pid, ok := strings.CutPrefix(name, base+"-")
+		_, e := strconv.ParseUint(pid, 10, 32)
+		return ok && e == nil
+	})
+	return err
+}
+
+// Clean removes what crashes left of any instance of this user's, as Sweep does, and returns their names.
+func Clean() (names []string, err error) { return sweep(func(string) bool { return true }) }
+
+func sweep(which func(name string) bool) (gone []string, err error) {
 	all, err := shmem.List()
 	for _, i := range all {
-		pid, ok := strings.CutPrefix(i.Name, base+"-")
-		if _, e := strconv.ParseUint(pid, 10, 32); !ok || e != nil || i.Err != nil || len(i.Joiners) > 0 || i.Uid != os.Geteuid() {
+		if !which(i.Name) || i.Err != nil || len(i.Joiners) > 0 || i.Uid != os.Geteuid() {
 			continue
 		}
 		in, e := Join(i.Name, shmem.ReadOnly)
@@ -125,12 +137,16 @@ func Sweep(base string) error {
 			continue
 		}
 		keep := in.Info.Keep
-		if e = in.Leave(); e == nil && !keep {
-			e = Delete(i.Name, false)
+		if e = in.Leave(); e != nil || keep {
+			err = errors.Join(err, e)
+			continue
 		}
-		if e != nil && !errors.Is(e, shmem.ErrJoined) && !errors.Is(e, ErrNone) { // another start was quicker
+		switch e = Delete(i.Name, false); {
+		case e == nil:
+			gone = append(gone, i.Name)
+		case !errors.Is(e, shmem.ErrJoined) && !errors.Is(e, ErrNone): // another start was quicker
 			err = errors.Join(err, e)
 		}
 	}
-	return err
+	return gone, err
 }

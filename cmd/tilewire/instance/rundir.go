@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+
+	"github.com/tilewire/tilewire/cmd/tilewire/control"
 )
 
 // Bell returns the path of a network tile's doorbell.
@@ -122,13 +124,17 @@ func removeLeft(name string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// removeRunDir removes the doorbells in dir, and dir if nothing else is in it.
+// removeRunDir removes the doorbells and the control socket in dir, and dir if nothing else is in it.
 func removeRunDir(dir string) {
 	bells, _ := filepath.Glob(filepath.Join(dir, "*.bell"))
 	for _, b := range bells {
 		if fi, err := os.Lstat(b); err == nil && fi.Mode()&fs.ModeNamedPipe != 0 {
 			_ = os.Remove(b)
 		}
+	}
+	socket := filepath.Join(dir, control.SocketName)
+	if fi, err := os.Lstat(socket); err == nil && fi.Mode()&fs.ModeSocket != 0 {
+		_ = os.Remove(socket)
 	}
 	_ = os.Remove(dir)
 }

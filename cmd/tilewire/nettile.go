@@ -1,0 +1,152 @@
+package main
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/tilewire/tilewire/cmd/tilewire/instance"
+	"github.com/tilewire/tilewire/cmd/tilewire/page"
+	"github.com/tilewire/tilewire/httpsrv"
+	"github.com/tilewire/tilewire/shmem"
+	"github.com/tilewire/tilewire/tile"
+	"github.com/tilewire/tilewire/tile/sandbox"
+)
+
+// netTile is a network tile's process: one loop over Poll.
+type netTile struct {
+	*httpsrv.NetTile
+	name  string // kind:id
+	life  *instance.Life
+	o     httpsrv.TileOptions
+	gen   uint64          // of the settings that it has
+	drain *instance.Drain // that it obeys
+	until int64           // when it ends, whoever is left; 0: it serves
+	log   *slog.Logger
+}
+
+func runNetTile(a tileArgs, fds []int, history uint32) (err error) {
+	in, cnc, err := a.enter(kindNet)
+	if err != nil {
+		return err
+	}
+	defer failed(cnc, &err)
+	home, err := in.Server.AddStatic("page", page.HTML)
+	if err != nil {
+		return err
+	}
+	n := &netTile{name: cnc.Name(), life: in.Life(), log: logger(), o: httpsrv.TileOptions{
+		BellPath: in.Bell(a.id), SndBuf: sndBuf, Callbacks: httpsrv.Callbacks{Request: routes(home, history)},
+	}}
+	n.o.OnRefusedOrigin = newRefusedOrigins(n.log).refused
+	v, err := n.settings()
+	if err != nil {
+		return err
+	}
+	if n.NetTile, err = in.Server.TakeTile(a.id, n.o); err != nil {
+		return err
+	}
+	defer n.Release()
+	for _, fd := range fds {
+		if err := n.ListenFd(fd); err != nil {
+			return err
+		}
+	}
+	n.obey(v.Drain)
+	loop := tile.Loop{Cnc: cnc, CPU: a.cpu, KeepOff: a.cpu != tile.Float}
+	a.confine(&loop, sandbox.NetCalls)
+	loop.OnSignal = func(s tile.Signal) {
+		switch s {
+		case sigEndOfInput:
+			n.endOfInput()
+		case sigSettings:
+			n.look()
+		}
+	}
+	loop.Housekeep = func(int64) { n.look() } // of a change that nobody could tell of: the tile was being started
+	loop.Poll = func(now int64, timeoutMs int) int {
+		work := n.Poll(now, timeoutMs)
+		if n.over(now) {
+			loop.Stop(nil)
+		}
+		return work
+	}
+	if err := loop.Run(); err != nil {
+		return err
+	}
+	n.leave()
+	return nil
+}
+
+// settings reads the settings in force into n.o.
+func (n *netTile) settings() (v instance.Settings, err error) {
+	if n.gen, err = n.life.Settings(&v); err == nil {
+		err = (&limits{v.Limits}).options(&n.o)
+	}
+	return v, err
+}
+
+// look takes up the settings in force if they are others. What is wrong with them the supervisor should have noticed: the tile
+// goes on with those that it has.
+func (n *netTile) look() {
+	if n.life.Generation() == n.gen {
+		return
+	}
+	v, err := n.settings()
+	if err == nil {
+		err = n.SetOptions(n.o)
+	}
+	if err != nil {
+		n.log.Error("settings not taken up", "error", err.Error())
+		return
+	}
+	setLog(v.Log)
+	n.obey(v.Drain)
+}
+
+// obey begins a drain, or one with other times.
+func (n *netTile) obey(d *instance.Drain) {
+	if d == nil || n.drain != nil && *n.drain == *d || n.until != 0 {
+		return
+	}
+	n.drain = d
+	n.DrainOver(httpsrv.Drainage{
+		Code: httpsrv.CodeRestart, Text: "restarting", Why: httpsrv.CloseDrain, Within: drainTime, From: d.From, Over: d.Over,
+	})
+}
+
+// endOfInput closes all clients, once they have everything.
+func (n *netTile) endOfInput() {
+	if n.until == 0 {
+		n.Drain(httpsrv.CodeGoingAway, "end of input", httpsrv.CloseShutdown, drainTime)
+		n.until = shmem.Monotonic() + 2*drainTime.Nanoseconds()
+	}
+}
+
+// over reports whether all were to go and are gone, or had their time.
+func (n *netTile) over(now int64) bool {
+	if n.until == 0 {
+		if n.drain == nil || !n.Drained() {
+			return false
+		}
+		n.until = now + 2*drainTime.Nanoseconds()
+	}
+	all, _ := n.Conns()
+	return all == 0 || now > n.until
+}
+
+// leave closes who is there, in a bounded time: with 1001 when the instance stops, with 1012 when this tile alone is
+// restarted.
+func (n *netTile) leave() {
+	code, text, why := uint16(httpsrv.CodeGoingAway), "shutting down", httpsrv.CloseShutdown
+	var v instance.Settings
+	if _, err := n.life.Settings(&v); err == nil && v.Restarting == n.name {
+		code, text, why = httpsrv.CodeRestart, "restarting", httpsrv.CloseDrain
+	}
+	n.Drain(code, text, why, time.Second)
+	for end := shmem.Monotonic() + 2*time.Second.Nanoseconds(); shmem.Monotonic() < end; {
+		if all, _ := n.Conns(); all == 0 {
+			break
+		}
+		n.Poll(shmem.Monotonic(), 10)
+	}
+}

@@ -1,0 +1,294 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tilewire/tilewire/cmd/tilewire/control"
+	"github.com/tilewire/tilewire/cmd/tilewire/instance"
+	"github.com/tilewire/tilewire/shmem"
+	"github.com/tilewire/tilewire/tile"
+	"github.com/tilewire/tilewire/tile/topo"
+)
+
+const (
+	// drainSlack is what the end of a drain may take besides: what clients have yet to get, closing handshakes, tiles.
+	drainSlack = 2*drainTime + 5*time.Second
+	// ackTime is how long tiles are waited for to take new settings.
+	ackTime = 5 * time.Second
+	// restartTime is how long a tile that is restarted may take.
+	restartTime = 30 * time.Second
+)
+
+// operator steers a running instance as its signals and its control socket say.
+type operator struct {
+	*crew
+	in     *instance.Instance
+	log    *slog.Logger
+	l      listeners
+	notify *notifier
+	ending context.Context // over once it drains or stops
+	end    context.CancelFunc
+
+	sigs      chan os.Signal
+	reloading sync.Mutex // one at a time
+	restarts  sync.Mutex // likewise
+
+	mu      sync.Mutex
+	r       *runFlags // in force
+	set     instance.Settings
+	state   instance.State
+	waiters []*waiter
+}
+
+// waiter is told when a tile was started anew, and is ready.
+type waiter struct {
+	tile  instance.Tile
+	begun bool
+	done  chan error // room for one
+}
+
+// newOperator puts the settings of r in force, for tiles that are about to be started. Signals wait until serve.
+func newOperator(ctx context.Context, in *instance.Instance, r *runFlags, l listeners, log *slog.Logger) (*operator, error) {
+	op := &operator{in: in, log: log, l: l, r: r, set: r.settings()}
+	op.ending, op.end = context.WithCancel(ctx)
+	op.sigs = make(chan os.Signal, 4)
+	signal.Notify(op.sigs, unix.SIGHUP, unix.SIGUSR2, unix.SIGQUIT)
+	in.Life().SetState(instance.Starting)
+	_, err := in.Life().SetSettings(op.set)
+	return op, err
+}
+
+// serve steers until the tiles are gone: from now on, when all are ready.
+func (op *operator) serve(ctx context.Context) error {
+	op.mu.Lock()
+	op.state = instance.Ready
+	op.in.Life().SetState(instance.Ready)
+	op.mu.Unlock()
+	s, err := control.Serve(op.in.Info.RunDir, op.handle)
+	if err != nil {
+		return errors.Join(err, op.stop())
+	}
+	defer s.Close()
+	defer context.AfterFunc(ctx, func() { op.drain(false) })()
+	for {
+		select {
+		case sig := <-op.sigs:
+			switch sig {
+			case unix.SIGHUP:
+				go op.reload()
+			case unix.SIGUSR2:
+				op.drain(true)
+			case unix.SIGQUIT:
+				dumpStacks("supervisor")
+				op.Signal(unix.SIGQUIT)
+			}
+		case <-op.gone:
+			return op.err
+		}
+	}
+}
+
+// handle answers a request from the control socket.
+func (op *operator) handle(q control.Request) (r control.Reply, hold bool) {
+	op.log.Info("asked to "+q.Verb, "tile", q.Tile)
+	switch q.Verb {
+	case "drain":
+		r.Clients, r.Note = op.drain(false)
+		return r, true
+	case "stop":
+		r.Clients = streaming(op.in)
+		op.halt()
+		return r, true
+	case "reload":
+		changes, note, err := op.reload()
+		if err != nil {
+			return control.Reply{Exit: exitCode(err), Error: err.Error()}, false
+		}
+		return control.Reply{Changes: changes, Note: note}, false
+	case "restart":
+		if err := op.restart(q.Tile); err != nil {
+			return control.Reply{Exit: exitCode(err), Error: err.Error()}, false
+		}
+		return r, false
+	}
+	return control.Reply{Exit: exitUsage, Error: fmt.Sprintf("this instance knows no request %q", q.Verb)}, false
+}
+
+// drain sends all clients away, one after the other, and ends the instance. Asked again it may be over sooner, never later. It
+// returns how many clients there are, and says how long they have.
+func (op *operator) drain(lameDuck bool) (clients uint64, note string) {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	clients = streaming(op.in)
+	if op.state == instance.Stopping {
+		return clients, ""
+	}
+	over := op.set.Shutdown.Drain
+	if lameDuck {
+		over = op.set.Shutdown.LameDuck
+	}
+	now := shmem.Monotonic()
+	from := now + op.set.Shutdown.Grace.Nanoseconds()
+	until := from + over.Nanoseconds()
+	if d := op.set.Drain; d != nil { // already
+		was := d.From + d.Over.Nanoseconds()
+		if until >= was {
+			return clients, ""
+		}
+		from, until = max(min(from, d.From), now), min(until, was)
+	}
+	op.set.Drain = &instance.Drain{From: from, Over: time.Duration(max(until-from, 0))}
+	if _, err := op.in.Life().SetSettings(op.set); err != nil {
+		op.log.Error("drain", "error", err.Error())
+		op.Stop()
+		return clients, ""
+	}
+	op.state = instance.Draining
+	op.in.Life().SetState(instance.Draining)
+	op.end()
+	note = fmt.Sprintf("%d clients are sent away within %v", clients, time.Duration(until-now).Round(time.Millisecond))
+	op.log.Info("draining", "clients", clients, "grace", time.Duration(from-now).Round(time.Millisecond).String(), "over", op.set.Drain.Over.String())
+	time.AfterFunc(time.Duration(from-now), op.l.refuse)
+	time.AfterFunc(time.Duration(until-now)+drainSlack, op.halt)
+	go op.tell(nil)
+	return clients, note
+}
+
+// halt ends the instance at once: clients are closed with 1001.
+func (op *operator) halt() {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	if op.state != instance.Stopping {
+		op.state = instance.Stopping
+		op.in.Life().SetState(instance.Stopping)
+		op.end()
+	}
+	op.Stop()
+}
+
+// tell has the network tiles look at the settings, and names those that did not by the end of ctx; nil: nobody is waited for. A
+// tile that is being started, or is never told, looks by itself.
+func (op *operator) tell(ctx context.Context) (late []string) {
+	var asked []*tile.Cnc
+	for _, t := range op.in.Tiles() {
+		if t.Kind != kindNet || raise(op.in, t.ID, sigSettings) != nil {
+			continue
+		}
+		if m, err := op.in.Cnc(t); err == nil {
+			if c, err := tile.CncJoin(m); err == nil {
+				asked = append(asked, c)
+			}
+		}
+	}
+	if ctx == nil {
+		return nil
+	}
+	look := time.NewTicker(time.Millisecond) // a cnc rings nobody
+	defer look.Stop()
+	for _, c := range asked {
+		for c.Signal() == sigSettings {
+			select {
+			case <-look.C:
+				continue
+			case <-ctx.Done():
+				late = append(late, c.Name())
+			}
+			break
+		}
+	}
+	return late
+}
+
+// restart starts a tile anew and waits until it is ready.
+func (op *operator) restart(name string) error {
+	w := &waiter{done: make(chan error, 1)}
+	known := []string{}
+	for _, s := range op.Status() {
+		t := instance.Tile{Kind: s.Kind, ID: s.ID}
+		known = append(known, t.String())
+		if t.String() == name {
+			w.tile = t
+		}
+	}
+	if w.tile.Kind == "" {
+		return usageError{fmt.Errorf("no tile %q runs here; these do: %s", name, strings.Join(known, ", "))}
+	}
+	op.restarts.Lock()
+	defer op.restarts.Unlock()
+	if err := op.restarting(name, func() { op.waiters = append(op.waiters, w) }); err != nil {
+		return err
+	}
+	defer op.restarting("", func() { op.waiters = slices.DeleteFunc(op.waiters, func(o *waiter) bool { return o == w }) })
+	if err := op.Restart(w.tile.Kind, w.tile.ID); err != nil {
+		return err
+	}
+	select {
+	case err := <-w.done:
+		return err
+	case <-time.After(restartTime):
+		return fmt.Errorf("%s: not ready within %v", name, restartTime)
+	case <-op.gone:
+		return fmt.Errorf("%s: the instance has ended", name)
+	}
+}
+
+// restarting tells the tiles which of them is to be started again, "" none, and calls f, all in one.
+func (op *operator) restarting(name string, f func()) error {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	if name != "" && op.state != instance.Ready {
+		return fmt.Errorf("the instance is %v", op.state)
+	}
+	f()
+	op.set.Restarting = name
+	_, err := op.in.Life().SetSettings(op.set)
+	return err
+}
+
+// event is called with what happens to the tiles.
+func (op *operator) event(c *crew, e topo.Event) {
+	logEvent(op.log, e)
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	for _, w := range op.waiters {
+		switch {
+		case w.tile != (instance.Tile{Kind: e.Kind, ID: e.ID}):
+		case e.What == topo.Restarted || e.What == topo.Started:
+			w.begun = true
+		case w.begun && (e.What == topo.Ready || e.What == topo.Died || e.What == topo.GaveUp):
+			var err error
+			if e.What != topo.Ready {
+				err = fmt.Errorf("%v: %s", w.tile, e)
+			}
+			select {
+			case w.done <- err:
+			default:
+			}
+		}
+	}
+	if e.What == topo.GaveUp {
+		op.state = instance.Stopping
+		op.in.Life().SetState(instance.Stopping)
+	}
+	if op.state == instance.Draining && e.What == topo.Died && !e.Again && netsEnded(c.Status()) {
+		op.state = instance.Stopping
+		op.in.Life().SetState(instance.Stopping)
+		c.Stop()
+	}
+}
+
+// netsEnded reports whether no network tile is left.
+func netsEnded(rows []topo.Status) bool {
+	return !slices.ContainsFunc(rows, func(r topo.Status) bool { return r.Kind == kindNet && r.State != topo.StateEnded })
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tilewire/tilewire/cmd/tilewire/control"
+	"github.com/tilewire/tilewire/cmd/tilewire/instance"
+)
+
+// errRestart: keys were changed that cannot change while the instance runs.
+var errRestart = errors.New("nothing was changed")
+
+// again reads file and environment anew, under the flags that were given.
+func (r *runFlags) again() (*runFlags, error) {
+	next := &runFlags{given: r.given}
+	cmd := &cobra.Command{Use: "run"}
+	next.flags(cmd)
+	if err := r.given.set(cmd); err != nil {
+		return nil, err
+	}
+	if err := configure(cmd, next.file); err != nil {
+		return nil, err
+	}
+	next.texts = keyTexts(cmd)
+	if err := next.check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", next.file, err)
+	}
+	return next, nil
+}
+
+// changes lists what next says otherwise than r, and with errRestart the keys that cannot be changed now.
+func (r *runFlags) changes(next *runFlags) (list []control.Change, err error) {
+	var refused []string
+	for _, m := range configFlags {
+		was, now := r.texts[m.key], next.texts[m.key]
+		key := strings.ReplaceAll(m.key, "[0]", "")
+		switch {
+		case was == now:
+		case m.live:
+			list = append(list, control.Change{Key: key, Old: was, New: now})
+		default:
+			refused = append(refused, fmt.Sprintf("%s: needs a restart (%s -> %s)", key, was, now))
+		}
+	}
+	if refused != nil {
+		return nil, usageError{fmt.Errorf("%s\n%w", strings.Join(refused, "\n"), errRestart)}
+	}
+	return list, nil
+}
+
+// reload reads the configuration again and puts it in force without touching a client. What it says is wrong, or cannot be
+// changed now, leaves everything as it was.
+func (op *operator) reload() (list []control.Change, note string, err error) {
+	op.reloading.Lock()
+	defer op.reloading.Unlock()
+	defer op.notify.reloading(op.log)()
+	defer func() {
+		if err != nil {
+			op.log.Error("reload refused, the configuration stays as it was", "error", err.Error())
+		}
+	}()
+	op.mu.Lock()
+	r := op.r
+	op.mu.Unlock()
+	next, err := r.again()
+	if err != nil {
+		return nil, "", err
+	}
+	if list, err = r.changes(next); err != nil {
+		return nil, "", err
+	}
+	if err := op.apply(next); err != nil {
+		return nil, "", err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), ackTime)
+	defer cancel()
+	if late := op.tell(ctx); late != nil {
+		note = "not taken up yet by " + strings.Join(late, ", ")
+	}
+	for _, c := range list {
+		op.log.Info("changed", "key", c.Key, "old", c.Old, "new", c.New)
+	}
+	op.log.Info("reloaded", "changes", len(list))
+	return list, note, nil
+}
+
+// apply puts next in force.
+func (op *operator) apply(next *runFlags) error {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	if op.state != instance.Ready {
+		return fmt.Errorf("the instance is %v", op.state)
+	}
+	set := next.settings()
+	set.Restarting = op.set.Restarting
+	if _, err := op.in.Life().SetSettings(set); err != nil {
+		return err
+	}
+	op.r, op.set = next, set
+	setLog(set.Log)
+	op.Tune(topoBudget(set.RestartMax), set.HeartbeatTimeout)
+	op.notify.retune(set.HeartbeatTimeout)
+	return nil
+}
