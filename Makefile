@@ -1,7 +1,7 @@
 # Each target is a line or three; what is longer lies in scripts/.
 .DEFAULT_GOAL := help
 FUZZTIME ?= 30s
-RACE := ./shmem ./wksp ./tile/... ./httpsrv/... ./cmd/tilewire/echo ./cmd/tilewire/feed ./cmd/tilewire/instance ./cmd/tilewire/swarm
+RACE := ./shmem ./wksp ./tile/... ./httpsrv/... ./cmd/tilewire/control ./cmd/tilewire/echo ./cmd/tilewire/feed ./cmd/tilewire/instance ./cmd/tilewire/swarm
 # -p 1: the packages of timing take turns, there are but two CPUs.
 GOTEST := go test -p 1
 

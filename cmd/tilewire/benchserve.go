@@ -173,6 +173,7 @@ func (r *benchRun) serveUntil(ctx context.Context) error {
 	if up, _ := r.ready(ctx); !up {
 		return nil // close tells why
 	}
+	r.in.Life().SetState(instance.Ready)
 	fmt.Println("listening", strings.Join(r.l.addrs, " "))
 	select {
 	case <-ctx.Done():

@@ -161,7 +161,7 @@ func (op *operator) drain(lameDuck bool) (clients uint64, note string) {
 	op.log.Info("draining", "clients", clients, "grace", time.Duration(from-now).Round(time.Millisecond).String(), "over", op.set.Drain.Over.String())
 	time.AfterFunc(time.Duration(from-now), op.l.refuse)
 	time.AfterFunc(time.Duration(until-now)+drainSlack, op.halt)
-	go op.tell(nil)
+	op.ask()
 	return clients, note
 }
 
@@ -177,10 +177,9 @@ func (op *operator) halt() {
 	op.Stop()
 }
 
-// tell has the network tiles look at the settings, and names those that did not by the end of ctx; nil: nobody is waited for. A
-// tile that is being started, or is never told, looks by itself.
-func (op *operator) tell(ctx context.Context) (late []string) {
-	var asked []*tile.Cnc
+// ask has the network tiles look at the settings. One that is being started, or has another signal to acknowledge, looks by
+// itself, and is not among those that are returned.
+func (op *operator) ask() (asked []*tile.Cnc) {
 	for _, t := range op.in.Tiles() {
 		if t.Kind != kindNet || raise(op.in, t.ID, sigSettings) != nil {
 			continue
@@ -191,9 +190,12 @@ func (op *operator) tell(ctx context.Context) (late []string) {
 			}
 		}
 	}
-	if ctx == nil {
-		return nil
-	}
+	return asked
+}
+
+// tell asks, waits, and names those that have not looked by the end of ctx.
+func (op *operator) tell(ctx context.Context) (late []string) {
+	asked := op.ask()
 	look := time.NewTicker(time.Millisecond) // a cnc rings nobody
 	defer look.Stop()
 	for _, c := range asked {

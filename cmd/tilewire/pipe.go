@@ -188,6 +188,7 @@ func pipeServe(ctx context.Context, fl pipeFlags, fr feed.Framing) error {
 	pumpErr := pump(served, in, fr, fl.tee)
 	defer context.AfterFunc(ctx, c.Stop)() // also while the clients get what they have yet to get
 	inputEnded.Store(true)
+	in.Life().SetState(instance.Draining)
 	if ctx.Err() != nil || raise(in, 0, sigEndOfInput) != nil {
 		c.Stop()
 	}

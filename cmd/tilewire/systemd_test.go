@@ -22,7 +22,7 @@ func TestSystemdUnits(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		text := strings.Replace(string(b), "ExecStart=/usr/local/bin/tilewire ", "ExecStart="+program+" ", 1)
+		text := strings.ReplaceAll(string(b), "=/usr/local/bin/tilewire ", "="+program+" ") // ExecStart, ExecReload
 		if name == "tilewire.service" && !strings.Contains(text, program) {
 			t.Fatal("the service does not start /usr/local/bin/tilewire")
 		}

@@ -55,6 +55,8 @@ cat >"$dir/units/tilewire.service.d/try.conf" <<-EOF
 	WatchdogSec=5
 	ExecStart=
 	ExecStart=$dir/place$line --ring-size-mib 4 --max-connections 64
+	ExecReload=
+	ExecReload=$dir/place reload --name main
 	StandardError=append:$dir/log
 EOF
 
@@ -87,6 +89,9 @@ await 15 "the service is active (READY=1)" is ActiveState active
 await 5 "the page is served on systemd's socket" page
 await 5 "its status is told (STATUS=)" says 'net:0 running'
 first=$(tile)
+inside systemctl reload tilewire.service 2>/dev/null || { echo "FAIL  systemctl reload" >&2; exit 1; }
+[ "$(tile)" = "$first" ] || { echo "FAIL  a reload started another tile" >&2; exit 1; }
+await 5 "reloaded" is ActiveState active
 inside grep -E '^(Uid|Cap[A-Za-z]+|NoNewPrivs|Seccomp):' "/proc/$first/status" | sed 's/^/      /'
 inside kill -STOP "$first"
 await 8 "a stuck tile is told of" says 'net:0 stuck'
