@@ -2,6 +2,8 @@
 
 package httpsrv
 
+import "time"
+
 const simDrainCode = CodeGoingAway
 
 // end brings a run to its end: everybody reads and finishes, and has got all
@@ -35,13 +37,27 @@ func (w *simWorld) end() {
 		t.check()
 	}
 	w.ending = true
-	how := w.rnd.IntN(3)
+	how := w.rnd.IntN(4)
 	w.tell("all are closed, way %d", how)
 	for _, t := range w.tiles {
 		if how == 0 {
 			w.running = append(w.running, t)
 			t.t.Drain(simDrainCode, "the end", CloseShutdown, 1e9)
 			w.running = w.running[:0]
+		}
+		if how == 3 { // one after the other; those who are left in the end go by themselves meanwhile
+			w.running = append(w.running, t)
+			t.t.DrainOver(Drainage{
+				Code: simDrainCode, Text: "the end", Why: CloseShutdown, Within: time.Second,
+				From: w.now + w.rnd.Int64N(2e9), Over: time.Duration(w.rnd.Int64N(20e9)),
+			})
+			w.running = w.running[:0]
+		}
+	}
+	if how == 3 {
+		for range w.rnd.IntN(12) {
+			w.now += 1e9
+			w.settle()
 		}
 	}
 	if how == 1 {

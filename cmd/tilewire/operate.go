@@ -158,7 +158,8 @@ func (op *operator) drain(lameDuck bool) (clients uint64, note string) {
 	op.in.Life().SetState(instance.Draining)
 	op.end()
 	note = fmt.Sprintf("%d clients are sent away within %v", clients, time.Duration(until-now).Round(time.Millisecond))
-	op.log.Info("draining", "clients", clients, "grace", time.Duration(from-now).Round(time.Millisecond).String(), "over", op.set.Drain.Over.String())
+	op.log.Info("draining", "clients", clients, "grace", time.Duration(from-now).Round(time.Millisecond).String(), "over", op.set.Drain.Over.String(),
+		"now", "a second SIGTERM or SIGINT ends it at once")
 	time.AfterFunc(time.Duration(from-now), op.l.refuse)
 	time.AfterFunc(time.Duration(until-now)+drainSlack, op.halt)
 	op.ask()
