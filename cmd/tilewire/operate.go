@@ -101,7 +101,7 @@ func (op *operator) serve(ctx context.Context) error {
 
 // handle answers a request from the control socket.
 func (op *operator) handle(q control.Request) (r control.Reply, hold bool) {
-	op.log.Info("asked to "+q.Verb, "tile", q.Tile)
+	op.log.Info("asked to " + strings.TrimSpace(q.Verb+" "+q.Tile))
 	switch q.Verb {
 	case "drain":
 		r.Clients, r.Note = op.drain(false)

@@ -123,12 +123,12 @@ func serve(c *net.UnixConn, handle func(Request) (Reply, bool)) (keep bool) {
 		_ = c.SetWriteDeadline(time.Now().Add(requestTime))
 		_ = json.NewEncoder(c).Encode(r)
 	}
+	_ = c.SetReadDeadline(time.Now().Add(requestTime))
+	line, err := bufio.NewReader(io.LimitReader(c, requestMax)).ReadBytes('\n')
 	if uid, err := peer(c); err != nil || uid != os.Geteuid() && uid != 0 {
 		send(Reply{Exit: 1, Error: fmt.Sprintf("user %d may not steer an instance of user %d; run the verb as that user, or as root", uid, os.Geteuid())})
 		return false
 	}
-	_ = c.SetReadDeadline(time.Now().Add(requestTime))
-	line, err := bufio.NewReader(io.LimitReader(c, requestMax)).ReadBytes('\n')
 	var q Request
 	if err == nil {
 		err = json.Unmarshal(line, &q)
