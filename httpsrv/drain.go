@@ -27,8 +27,8 @@ type drainage struct {
 }
 
 const (
-	drainBatch = 256  // closes in one Poll, at most
-	drainLate  = 50e6 // ns: what a tile that was descheduled for longer has missed is spread over the rest
+	drainBatch = 256   // closes in one Poll, at most
+	drainLate  = 250e6 // ns: what a tile that was descheduled for longer has missed is spread over the rest
 )
 
 // DrainOver sends all clients away as Drain does, but one after the other, and returns at once: Poll sees to it. Drained

@@ -2,6 +2,7 @@ package control
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -66,16 +68,21 @@ func Serve(dir string, handle func(Request) (r Reply, hold bool)) (*Server, erro
 		return nil, err
 	}
 	defer done()
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: addr, Net: "unix"})
+	// The file gets its mode from the socket, before it has a name: the directory may be the tiles' user's, who could put
+	// something else in its place.
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		if e := c.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), 0o600) }); e != nil {
+			return e
+		}
+		return err
+	}}
+	nl, err := lc.Listen(context.Background(), "unix", addr)
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
+	l := nl.(*net.UnixListener)
 	l.SetUnlinkOnClose(false) // addr may be gone by then
 	s := &Server{l: l, path: path, slots: make(chan struct{}, clientsMax)}
-	if err := os.Chmod(path, 0o600); err != nil { // nobody else can have come in between: the directory is this user's
-		s.Close()
-		return nil, fmt.Errorf("control socket: %w", err)
-	}
 	s.wg.Go(func() { s.accept(handle) })
 	return s, nil
 }
