@@ -1,0 +1,131 @@
+package health
+
+import (
+	"time"
+
+	"github.com/tilewire/tilewire/cmd/tilewire/instance"
+)
+
+const (
+	// staleAfter is the age from which on a heartbeat is stale where the settings do not say.
+	staleAfter = 2 * time.Second
+	// askEvery is how old what Ask says may be.
+	askEvery = 100 * time.Millisecond
+)
+
+// Verdict is how an instance is.
+type Verdict struct {
+	Live  bool
+	Ready bool
+	State instance.State
+	Since int64  // CLOCK_MONOTONIC ns, of the state
+	Why   string // one sentence: why it is not ready, or what is amiss all the same; "" if nothing is
+}
+
+// Word sums it up: ok, degraded (it serves, but something is amiss), starting, draining, stopping, unready or down.
+func (v *Verdict) Word() string {
+	switch {
+	case !v.Live:
+		return "down"
+	case v.Ready && v.Why == "":
+		return "ok"
+	case v.Ready:
+		return "degraded"
+	case v.State != instance.Ready:
+		return v.State.String()
+	}
+	return "unready"
+}
+
+// Judge looks at one instance. It belongs to one goroutine. It writes nothing into shared memory.
+type Judge struct {
+	in    *instance.Instance
+	tiles []Tile
+	stale time.Duration
+	gen   uint64 // of the settings that stale is from
+	last  Verdict
+	at    int64 // when last was given, 0: never
+}
+
+// New returns a judge of in, which may be joined read-only, for as long as it is joined. Errors: a cnc that is none.
+func New(in *instance.Instance) (*Judge, error) {
+	j := &Judge{in: in, stale: staleAfter}
+	for _, t := range in.Tiles() {
+		row, err := joinTile(in, t)
+		if err != nil {
+			return nil, err
+		}
+		j.tiles = append(j.tiles, row)
+	}
+	return j, nil
+}
+
+// Look judges at now (shmem.Monotonic). One fcntl(2) a tile. It allocates only when something is amiss or settings changed.
+func (j *Judge) Look(now int64) Verdict {
+	j.settings()
+	v := Verdict{Live: true, Ready: true}
+	v.State, v.Since = j.in.Life().State()
+	nets, stuck := 0, 0
+	aside := ""
+	for i := range j.tiles {
+		t := &j.tiles[i]
+		t.look(now, j.stale)
+		if t.Kind == KindNet {
+			nets++
+			if t.Condition == Stale || t.Condition == Failed && !t.Held {
+				stuck++
+			}
+		}
+		why := t.amiss()
+		switch {
+		case why == "":
+		case t.Kind == KindAdmin:
+			aside = why
+		case v.Ready:
+			v.Ready, v.Why = false, why
+		}
+	}
+	if nets > 0 && stuck == nets {
+		v.Live = false
+	}
+	if v.State != instance.Ready {
+		v.Ready, v.Why = false, "the instance is "+v.State.String()
+	}
+	if !j.in.Owned() {
+		v.Live, v.Ready, v.Why = false, false, "the instance has no supervisor"
+	}
+	if v.Ready {
+		v.Why = aside
+	}
+	j.last, j.at = v, now
+	return v
+}
+
+// Ask is Look for who is asked often: it looks when the last look was 100 ms ago, or the supervisor has said something since.
+func (j *Judge) Ask(now int64) *Verdict {
+	if state, since := j.in.Life().State(); j.at == 0 || now-j.at >= askEvery.Nanoseconds() || state != j.last.State || since != j.last.Since {
+		j.Look(now)
+	}
+	return &j.last
+}
+
+// Tiles returns the tiles as of the last look. The rows are the judge's: the next look overwrites them.
+func (j *Judge) Tiles() []Tile { return j.tiles }
+
+// settings takes over the heartbeat timeout in force.
+func (j *Judge) settings() {
+	gen := j.in.Life().Generation()
+	if gen == j.gen {
+		return
+	}
+	var s struct {
+		HeartbeatTimeout time.Duration `json:"heartbeat_timeout"`
+	}
+	if _, err := j.in.Life().Settings(&s); err != nil {
+		return // what was in force stays; the next look tries again
+	}
+	j.gen, j.stale = gen, staleAfter
+	if s.HeartbeatTimeout > 0 {
+		j.stale = s.HeartbeatTimeout
+	}
+}
