@@ -34,8 +34,12 @@ func runNetTile(a tileArgs, fds []int, history uint32) (err error) {
 	if err != nil {
 		return err
 	}
+	probe, err := newProbes(in)
+	if err != nil {
+		return err
+	}
 	n := &netTile{name: cnc.Name(), life: in.Life(), log: logger(), o: httpsrv.TileOptions{
-		BellPath: in.Bell(a.id), SndBuf: sndBuf, Callbacks: httpsrv.Callbacks{Request: routes(home, history)},
+		BellPath: in.Bell(a.id), SndBuf: sndBuf, Callbacks: httpsrv.Callbacks{Request: routes(home, history, probe)},
 	}}
 	n.o.OnRefusedOrigin = newRefusedOrigins(n.log).refused
 	v, err := n.settings()
@@ -46,6 +50,7 @@ func runNetTile(a tileArgs, fds []int, history uint32) (err error) {
 		return err
 	}
 	defer n.Release()
+	probe.stage = n.Stage()
 	for _, fd := range fds {
 		if err := n.ListenFd(fd); err != nil {
 			return err

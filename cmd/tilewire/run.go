@@ -197,6 +197,9 @@ func runInstance(r runFlags, command []string) error {
 	if err := in.Give(pr.user); err != nil {
 		return err
 	}
+	if err := in.Rest(); err != nil {
+		return err
+	}
 	in.Info.Listen, in.Info.History = l.addrs, s.history
 	log := logger()
 	op, err := newOperator(ctx, in, &r, l, log)

@@ -114,7 +114,7 @@ func failed(cnc *tile.Cnc, err *error) {
 }
 
 // routes answers the public requests.
-func routes(home httpsrv.Static, history uint32) func(*httpsrv.Request) httpsrv.Response {
+func routes(home httpsrv.Static, history uint32, probe *probes) func(*httpsrv.Request) httpsrv.Response {
 	reads := httpsrv.Methods(httpsrv.MethodGet, httpsrv.MethodHead, httpsrv.MethodOptions)
 	get := func(r httpsrv.Response, req *httpsrv.Request) httpsrv.Response {
 		switch req.Method {
@@ -133,6 +133,11 @@ func routes(home httpsrv.Static, history uint32) func(*httpsrv.Request) httpsrv.
 			return get(httpsrv.Response{ContentType: page.ContentType, CacheControl: "no-cache", StaticBody: home}, r)
 		case "/ws":
 			return get(httpsrv.Response{UpgradeWebsocket: true, History: history}, r)
+		case "/healthz", "/readyz":
+			if r.Method == httpsrv.MethodGet || r.Method == httpsrv.MethodHead {
+				return probe.answer(r.Path[1] == 'r')
+			}
+			return get(httpsrv.Response{}, r)
 		}
 		// What this tile does not serve itself belongs to the application that joined, if one did.
 		return httpsrv.Response{Forward: true, App: 0, Status: 404}

@@ -320,3 +320,22 @@ func (in *Instance) Tiles() []Tile {
 	}
 	return ts
 }
+
+// Rest sets the cncs of tiles that nobody plays to their beginning: what a crash left in them says nothing about the
+// run that begins. For the supervisor, before it starts tiles. Errors: a cnc that is none.
+func (in *Instance) Rest() error {
+	for _, t := range in.Tiles() {
+		m, err := in.Cnc(t)
+		if err != nil {
+			return err
+		}
+		c, err := tile.CncJoin(m)
+		if err != nil {
+			return fmt.Errorf("%v: %w", t, err)
+		}
+		if err := c.Reset(false); err != nil && !errors.Is(err, tile.ErrHeld) {
+			return fmt.Errorf("%v: %w", t, err)
+		}
+	}
+	return nil
+}

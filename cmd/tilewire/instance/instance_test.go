@@ -407,3 +407,35 @@ func TestTakenByOther(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What a crash left in a tile's cnc is gone when the next run begins; who lives is left alone.
+func TestRest(t *testing.T) {
+	dirs(t)
+	in := create(t, "rest")
+	defer in.Remove()
+	cnc := func(of Tile) *tile.Cnc {
+		m, err := in.Cnc(of)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := tile.CncJoin(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	dead, alive := cnc(tiles[0]), cnc(tiles[1])
+	dead.Fail(errors.New("an error"))
+	l, err := alive.Take()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Unlock()
+	alive.SetSignal(tile.SignalRun)
+	if err := in.Rest(); err != nil {
+		t.Fatal(err)
+	}
+	if dead.Signal() != tile.SignalBoot || dead.Restarts() != 0 || alive.Signal() != tile.SignalRun {
+		t.Errorf("dead one %v, restarts %d; one alive %v", dead.Signal(), dead.Restarts(), alive.Signal())
+	}
+}
