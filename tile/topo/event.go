@@ -22,9 +22,10 @@ const (
 	GaveUp                // the restart budget is spent, or the tile refused to run; everything is stopped
 	Forced                // the tile did not end by itself when told to: a signal (Cause) was sent
 	Stray                 // a process that a tile left behind was ended
+	LeftDown              // an optional tile refused to run, or cannot be started: it stays down, alone
 )
 
-var whatNames = [...]string{"started", "restarted", "ready", "died", "stuck", "recovered", "unready", "gave up", "forced", "stray"}
+var whatNames = [...]string{"started", "restarted", "ready", "died", "stuck", "recovered", "unready", "gave up", "forced", "stray", "left down"}
 
 // String gives the name in lower case, 'unknown' for anything else.
 func (w What) String() string {

@@ -111,7 +111,11 @@ func (s *Supervisor) launch(i int32, p *proc, now int64) {
 	if err != nil {
 		s.event(p, Event{What: Died, Exit: Exit{Code: -1}, Cause: err.Error(), Restarts: p.restarts})
 		p.exit = Exit{Code: -1}
-		if first {
+		switch {
+		case first && p.spec.Optional:
+			s.giveUp(p, nil, err.Error())
+			return
+		case first:
 			s.err, s.stop = fmt.Errorf("%s: %w", p.spec.name(), err), true
 			p.state, p.due = StateEnded, never
 			return
@@ -275,7 +279,7 @@ func (s *Supervisor) died(p *proc, now int64) {
 func (s *Supervisor) again(p *proc, now int64) {
 	died := &s.pending[len(s.pending)-1]
 	p.recent = slices.DeleteFunc(p.recent, func(t int64) bool { return now-t >= int64(time.Minute) })
-	if len(p.recent) >= max(s.o.Budget, 0) {
+	if len(p.recent) >= max(s.o.Budget, 0) && !p.spec.Optional {
 		s.giveUp(p, fmt.Errorf("%w: %s died (%v) after %d restarts within a minute", ErrBudget, p.spec.name(), p.exit, len(p.recent)), died.Cause)
 		return
 	}
@@ -289,8 +293,14 @@ func (s *Supervisor) again(p *proc, now int64) {
 	p.state, p.due = StateWaiting, now+int64(after)
 }
 
-// giveUp stops everything because of one tile: err, with what the tile left as its cause.
+// giveUp stops everything because of one tile: err, with what the tile left as its cause. One that the others do without
+// stays down alone.
 func (s *Supervisor) giveUp(p *proc, err error, cause string) {
+	if p.spec.Optional {
+		s.event(p, Event{What: LeftDown, Restarts: p.restarts, Cause: cause})
+		p.state, p.due = StateEnded, never
+		return
+	}
 	s.event(p, Event{What: GaveUp, Restarts: p.restarts, Cause: cause})
 	if cause != "" {
 		err = fmt.Errorf("%w: %w", err, errors.New(cause))

@@ -62,6 +62,11 @@ type Spec struct {
 	DeathSignal syscall.Signal
 
 	Restart Restart
+
+	// Optional: the others do without it. Nobody waits for it to be ready; it is restarted without a budget, every
+	// BackoffMax in the end; if it refuses, or cannot be started at all, it alone is left down. When only optional tiles are
+	// left, they are taken down. Not all may be.
+	Optional bool
 }
 
 // Options are the supervisor's. A zero value of any field means its default.

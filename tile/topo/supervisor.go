@@ -53,9 +53,10 @@ func New(specs []Spec, o Options) (*Supervisor, error) {
 	s := &Supervisor{
 		o: o.withDefaults(), ready: make(chan struct{}), strays: map[int32]stray{}, ep: -1, wake: -1,
 	}
-	seen := map[string]bool{}
+	seen, needed := map[string]bool{}, false
 	for i := range specs {
 		p := &proc{spec: specs[i]}
+		needed = needed || !p.spec.Optional
 		if seen[p.spec.name()] {
 			return nil, fmt.Errorf("%w: %s twice", ErrSpec, p.spec.name())
 		}
@@ -67,10 +68,13 @@ func New(specs []Spec, o Options) (*Supervisor, error) {
 		p.cnc = c
 		s.procs = append(s.procs, p)
 	}
+	if !needed {
+		return nil, fmt.Errorf("%w: all are optional", ErrSpec)
+	}
 	return s, nil
 }
 
-// AllReady is closed when every tile has been ready once (or has ended by itself).
+// AllReady is closed when every tile that is not optional has been ready once (or has ended by itself).
 func (s *Supervisor) AllReady() <-chan struct{} { return s.ready }
 
 // Run starts the tiles and returns when none is left: after ctx ended or Stop was called, and the tiles were taken
@@ -275,6 +279,9 @@ func (s *Supervisor) step(now int64) (done bool) {
 		s.stepTile(int32(i), p, now, mayStart)
 		if s.stop {
 			return s.stepDown(now)
+		}
+		if p.spec.Optional {
+			continue
 		}
 		ready := p.everReady || p.state == StateEnded
 		mayStart = mayStart && ready
