@@ -48,6 +48,7 @@ var configFlags = []struct {
 	{"supervisor.restart", "restart", "", true},
 	{"supervisor.restart_max_per_minute", "restart-max", "", true},
 	{"supervisor.heartbeat_timeout_millis", "heartbeat-timeout", "ms", true},
+	{"admin.listen", "admin-listen", "", false},
 	{"development.sandbox", "sandbox", "", false},
 }
 

@@ -44,8 +44,9 @@ func TestContainer(t *testing.T) {
 	p.serving()
 	c := p.dial()
 	init := child(t, p.cmd.Process.Pid)
-	net := child(t, init)
-	for _, pid := range []int{init, net} {
+	kids := children(t, init)
+	net := kids["tw net:0"]
+	for _, pid := range []int{init, net, kids["tw admin:0"]} {
 		if got := status(t, "/proc/"+strconv.Itoa(pid)+"/status", "Uid"); got != "65534 65534 65534 65534" {
 			t.Errorf("process %d: Uid %s", pid, got)
 		}

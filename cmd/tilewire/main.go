@@ -59,7 +59,7 @@ func run(args []string) int {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(pipeCmd(), runCmd(), demoCmd(), serverCmd(), tileCmd(), versionCmd(), benchCmd(), benchServeCmd(), configCmd(), validateCmd(), echoCmd(),
-		readyCmd(), drainCmd(), reloadCmd(), restartCmd(), stopCmd())
+		readyCmd(), drainCmd(), reloadCmd(), restartCmd(), stopCmd(), clientsCmd())
 	root.AddCommand(ctl.Commands()...)
 	root.SetArgs(args)
 	cmd, err := root.ExecuteC()

@@ -136,7 +136,7 @@ func (n *notifier) look() string {
 	state, fresh := "", true
 	var b strings.Builder
 	for i, r := range rows {
-		fresh = fresh && (r.State == topo.StateRunning && int64(r.Age) <= n.fresh.Load() || r.State == topo.StateEnded && r.Exit.Clean())
+		fresh = fresh && (r.Kind == kindAdmin || r.State == topo.StateRunning && int64(r.Age) <= n.fresh.Load() || r.State == topo.StateEnded && r.Exit.Clean())
 		if i > 0 {
 			b.WriteString(", ")
 		}

@@ -25,10 +25,10 @@ type runFlags struct {
 	log      instance.Log
 	shutdown instance.Shutdown
 
-	file, affinity, framing, userName, restart string
-	budget                                     int
-	heartbeat                                  time.Duration
-	discard                                    bool
+	file, affinity, framing, userName, restart, admin string
+	budget                                            int
+	heartbeat                                         time.Duration
+	discard                                           bool
 
 	given given             // on the command line
 	texts map[string]string // of the keys in force
@@ -50,6 +50,7 @@ func (r *runFlags) flags(cmd *cobra.Command) {
 	f.StringVar(&r.userName, "user", "", "run the tiles as this user; for root")
 	f.StringVar(&r.affinity, "affinity", "auto", "CPUs of the network tiles: auto, or a list such as 2 or f1 (floating)")
 	f.StringVar(&r.framing, "frame", "line", "where a message of COMMAND's output ends: line, nul, len32")
+	f.StringVar(&r.admin, "admin-listen", defaultAdmin, "where the admin tile answers: `unix:PATH`[|MODE] ({name}: the instance's), ADDR:PORT, or off")
 	f.BoolVar(&r.discard, "discard", false, "memory made before under this name is removed also if the run is refused")
 }
 
@@ -71,6 +72,9 @@ func (r *runFlags) check() error {
 		if err := httpsrv.CheckListen(a); err != nil {
 			return listenError(a, err)
 		}
+	}
+	if err := checkAdmin(r.admin); err != nil {
+		return err
 	}
 	if _, err := tile.PickCPUs(r.affinity, 1, tile.AllowedCPUs()); err != nil {
 		return usageError{err}
@@ -188,10 +192,20 @@ func runInstance(r runFlags, command []string) error {
 	if err := l.give(pr.user); err != nil {
 		return err
 	}
-	if in == nil {
+	fresh := in == nil
+	if fresh {
 		if in, err = s.create(l.addrs, false); err != nil {
 			return err
 		}
+	}
+	remove = remove || fresh
+	adm, err := listenAdmin(r.admin, in)
+	if err != nil {
+		return err
+	}
+	defer adm.close()
+	if err := adm.give(pr.user); err != nil {
+		return err
 	}
 	remove = true
 	if err := in.Give(pr.user); err != nil {
@@ -210,7 +224,11 @@ func runInstance(r runFlags, command []string) error {
 	if err != nil {
 		return err
 	}
-	specs := []topo.Spec{net}
+	specs, err := adminSpecs(in, adm) // the first to come, and the last to go
+	if err != nil {
+		return err
+	}
+	specs = append(specs, net)
 	if len(command) > 0 {
 		src, err := tileSpec(in, instance.Tile{Kind: kindSource}, tile.Float, nil, append([]string{"--frame", r.framing, "--"}, command...)...)
 		if err != nil {
@@ -231,7 +249,7 @@ func runInstance(r runFlags, command []string) error {
 	if up, err := c.ready(ctx); !up {
 		return err
 	}
-	fmt.Fprint(os.Stderr, addresses(in), topo.Table(c.Status()))
+	fmt.Fprint(os.Stderr, addresses(in), adminText(adm), topo.Table(c.Status()))
 	return op.serve(ctx)
 }
 

@@ -47,7 +47,7 @@ func (s *shape) params() (p httpsrv.Params, err error) {
 }
 
 // shapeTiles are the tiles of an instance that a shape describes.
-var shapeTiles = []instance.Tile{{Kind: kindNet}, {Kind: kindSource}}
+var shapeTiles = []instance.Tile{{Kind: kindAdmin}, {Kind: kindNet}, {Kind: kindSource}}
 
 // create makes the instance's memory: workspace, server, one cnc a tile.
 func (s *shape) create(listen []string, keep bool) (*instance.Instance, error) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tilewire/tilewire/cmd/tilewire/health"
 	"github.com/tilewire/tilewire/cmd/tilewire/instance"
 	"github.com/tilewire/tilewire/cmd/tilewire/page"
 	"github.com/tilewire/tilewire/cmd/tilewire/swarm"
@@ -18,9 +19,11 @@ import (
 
 // Kinds of tiles.
 const (
-	kindNet    = "net"    // a network tile
-	kindSource = "source" // a producer fed by a command's output
-	kindTicker = "ticker" // a producer of numbered messages, for demo and bench
+	kindNet    = health.KindNet // a network tile
+	kindSource = "source"       // a producer fed by a command's output
+	kindTicker = "ticker"       // a producer of numbered messages, for demo and bench
+
+	kindAdmin = health.KindAdmin // answers operators over HTTP
 )
 
 // sigEndOfInput tells a network tile that its producer's input has ended: its
@@ -68,7 +71,11 @@ func tileCmd() *cobra.Command {
 	ticker.Flags().IntVar(&rate, "rate", 1000, "messages per second")
 	ticker.Flags().IntVar(&size, "size", 128, "bytes per message")
 
-	cmd.AddCommand(net, source, ticker)
+	var adminFd int
+	adm := &cobra.Command{Use: kindAdmin, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return adminTile(a, adminFd) }}
+	adm.Flags().IntVar(&adminFd, "listen-fd", 3, "inherited listening socket")
+
+	cmd.AddCommand(net, source, ticker, adm)
 	return cmd
 }
 

@@ -57,6 +57,15 @@ func NetCalls() []Rule {
 		unix.SYS_SETSOCKOPT, unix.SYS_GETSOCKOPT)...)
 }
 
+// AdminCalls is what a tile needs that answers over net/http on a listener which it has inherited, and now and then takes a
+// producer's role for one message: that opens the region's file once more, for reading and writing. No filter sees which file
+// is opened: it is one that exists, that the tile's user may write, and that is neither made nor cut short.
+func AdminCalls() []Rule {
+	return append(append(ProducerCalls(), call(unix.SYS_ACCEPT4, unix.SYS_GETSOCKNAME, unix.SYS_GETPEERNAME, unix.SYS_SHUTDOWN,
+		unix.SYS_SETSOCKOPT, unix.SYS_GETSOCKOPT)...),
+		Rule{Nr: unix.SYS_OPENAT, Args: []Arg{{I: 2, Mask: ^uint32(0), Want: unix.O_RDWR | unix.O_CLOEXEC}}})
+}
+
 // ProducerCalls is what a tile needs that makes its messages itself.
 func ProducerCalls() []Rule { return append(runtimeCalls(), ringBell()...) }
 

@@ -25,6 +25,7 @@ type Config struct {
 	SlowClient  SlowClient  `toml:"slow_client"`
 	Shutdown    Shutdown    `toml:"shutdown"`
 	Supervisor  Supervisor  `toml:"supervisor"`
+	Admin       Admin       `toml:"admin"`
 	Development Development `toml:"development"`
 }
 
@@ -91,6 +92,11 @@ type Supervisor struct {
 	HeartbeatTimeoutMillis uint32 `toml:"heartbeat_timeout_millis" min:"100" max:"86400000"`
 
 	RestartMaxPerMinute uint32 `toml:"restart_max_per_minute" max:"1000"`
+}
+
+// Admin is where operators' questions are answered.
+type Admin struct {
+	Listen string `toml:"listen"`
 }
 
 // Development is what only those who work on Tilewire itself change.

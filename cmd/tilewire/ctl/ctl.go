@@ -9,7 +9,7 @@ import (
 
 // Commands returns the control verbs, to be added to the program's root command.
 func Commands() []*cobra.Command {
-	return []*cobra.Command{WkspCmd(), ShmemCmd(), ConfigureCmd(), MemCmd(), PsCmd()}
+	return []*cobra.Command{WkspCmd(), ShmemCmd(), ConfigureCmd(), MemCmd(), PsCmd(), CncCmd()}
 }
 
 // family makes a command that does nothing but hold others.

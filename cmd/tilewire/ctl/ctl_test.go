@@ -23,11 +23,13 @@ import (
 //
 //	tilewire      a program of these verbs, with main's handling of errors
 //	joined R CMD  runs CMD while being joined to region R for reading and writing
+//	playing CMD   runs CMD while an instance called cnc is there, whose tile mine:2 the program plays (net:0 nobody does)
 //	wound R OFF V writes the 64-bit word V at offset OFF of region R, as a crash or a bad program would
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"tilewire": func() { os.Exit(program(os.Args[1:])) },
 		"joined":   func() { os.Exit(joined(os.Args[1], os.Args[2:])) },
+		"playing":  func() { os.Exit(playing(os.Args[1:])) },
 		"wound":    wound,
 	})
 }
@@ -50,9 +52,14 @@ func joined(name string, args []string) int {
 		return 99
 	}
 	defer r.Leave()
+	return runs(args)
+}
+
+// runs runs a program and returns its exit status.
+func runs(args []string) int {
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	err = cmd.Run()
+	err := cmd.Run()
 	if e := (*exec.ExitError)(nil); errors.As(err, &e) {
 		return e.ExitCode()
 	}

@@ -54,6 +54,9 @@ func (in *Instance) OwnFor(u User) error {
 // Owned reports whether a supervisor has the instance now.
 func (in *Instance) Owned() bool { return in.info.Locked(0) }
 
+// Supervisor returns the pid of the supervisor that has the instance now, 0: there is none, -1: not yet known.
+func (in *Instance) Supervisor() int { return in.info.Holder(0) }
+
 // Ended reports whether the instance was removed: what is published reaches
 // nobody any more.
 func (in *Instance) Ended() bool {

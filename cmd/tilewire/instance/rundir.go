@@ -124,17 +124,18 @@ func removeLeft(name string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// removeRunDir removes the doorbells and the control socket in dir, and dir if nothing else is in it.
+// AdminSocket returns the path of the admin tile's socket where no other place was named.
+func (in *Instance) AdminSocket() string { return filepath.Join(in.Info.RunDir, "admin.sock") }
+
+// removeRunDir removes the doorbells and sockets in dir, and dir if nothing else is in it.
 func removeRunDir(dir string) {
-	bells, _ := filepath.Glob(filepath.Join(dir, "*.bell"))
-	for _, b := range bells {
-		if fi, err := os.Lstat(b); err == nil && fi.Mode()&fs.ModeNamedPipe != 0 {
-			_ = os.Remove(b)
+	for pattern, mode := range map[string]fs.FileMode{"*.bell": fs.ModeNamedPipe, "admin.sock": fs.ModeSocket, control.SocketName: fs.ModeSocket} {
+		files, _ := filepath.Glob(filepath.Join(dir, pattern))
+		for _, f := range files {
+			if fi, err := os.Lstat(f); err == nil && fi.Mode()&mode != 0 {
+				_ = os.Remove(f)
+			}
 		}
-	}
-	socket := filepath.Join(dir, control.SocketName)
-	if fi, err := os.Lstat(socket); err == nil && fi.Mode()&fs.ModeSocket != 0 {
-		_ = os.Remove(socket)
 	}
 	_ = os.Remove(dir)
 }

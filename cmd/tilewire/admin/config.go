@@ -1,0 +1,83 @@
+package admin
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/tilewire/tilewire/httpsrv"
+)
+
+// Config is what /configz answers: what is in force, wherever it came from.
+type Config struct {
+	Name       string         `json:"name"`
+	RunDir     string         `json:"run_dir"`
+	Listen     []string       `json:"listen"`
+	History    uint32         `json:"history"`
+	Shape      httpsrv.Params `json:"shape"` // of the server's memory; needs a restart to change
+	Generation uint64         `json:"settings_generation"`
+	Settings   map[string]any `json:"settings"` // what the tiles were told; durations in ns
+}
+
+func (s *Server) config() (Config, error) {
+	i := &s.in.Info
+	c := Config{Name: i.Name, RunDir: i.RunDir, Listen: i.Listen, History: i.History, Shape: s.in.Server.Params(), Settings: map[string]any{}}
+	var err error
+	c.Generation, err = s.in.Life().Settings(&c.Settings)
+	redact(c.Settings)
+	return c, err
+}
+
+// secretive are parts of the names of keys whose values nobody is shown.
+var secretive = []string{"secret", "token", "password", "private", "credential"}
+
+// redact hides the values of keys that are secret by their names, so that one that comes to be is hidden from the first day.
+func redact(v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, val := range v {
+			if slices.ContainsFunc(secretive, func(s string) bool { return strings.Contains(strings.ToLower(key), s) }) {
+				v[key] = "(redacted)"
+				continue
+			}
+			redact(val)
+		}
+	case []any:
+		for _, val := range v {
+			redact(val)
+		}
+	}
+}
+
+func (s *Server) configz(w http.ResponseWriter, r *http.Request) {
+	c, err := s.config()
+	if err != nil {
+		fail(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	answer(w, r, http.StatusOK, c, func(w io.Writer) {
+		table(w, func(row func(...any)) {
+			row("name", c.Name)
+			row("run_dir", c.RunDir)
+			row("listen", strings.Join(c.Listen, " "))
+			row("history", c.History)
+			row("settings_generation", c.Generation)
+			flat("settings", c.Settings, row)
+		})
+	})
+}
+
+// flat writes nested keys as one row each, in order.
+func flat(key string, v any, row func(...any)) {
+	m, ok := v.(map[string]any)
+	if !ok {
+		row(key, fmt.Sprint(v))
+		return
+	}
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		flat(key+"."+k, m[k], row)
+	}
+}

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tilewire/tilewire/cmd/tilewire/admin"
+	"github.com/tilewire/tilewire/cmd/tilewire/instance"
+	"github.com/tilewire/tilewire/shmem"
+)
+
+func clientsCmd() *cobra.Command {
+	q := admin.DefaultQuery
+	var name string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "clients", Short: "Who is connected, how far behind, and where each connection stands", Args: cobra.NoArgs,
+		Long: `List the connections of an instance, those furthest behind first. It reads the instance's
+memory and asks nobody: also when tiles are stuck, or dead.`,
+		RunE: func(*cobra.Command, []string) error {
+			in, err := instance.Join(name, shmem.ReadOnly)
+			if err != nil {
+				return err
+			}
+			l, err := admin.Clients(in, q)
+			if errors.Is(err, admin.ErrQuery) {
+				err = usageError{err}
+			}
+			if err = errors.Join(err, in.Leave()); err != nil {
+				return err
+			}
+			if asJSON {
+				e := json.NewEncoder(os.Stdout)
+				e.SetIndent("", "  ")
+				return e.Encode(l)
+			}
+			l.Text(os.Stdout)
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&name, "name", "", "name of the instance; not needed while only one is there")
+	f.StringVar(&q.Sort, "sort", q.Sort, "lag (messages behind), age (oldest first) or bytes (sent)")
+	f.IntVar(&q.Limit, "limit", q.Limit, "rows at most")
+	f.StringVar(&q.State, "state", q.State, "open")
+	f.BoolVar(&asJSON, "json", false, "print one JSON document with stable keys")
+	return cmd
+}
