@@ -83,6 +83,18 @@ func TestDrainIsSpread(t *testing.T) {
 	} else {
 		resp.Body.Close()
 	}
+	for _, c := range []*http.Client{http.DefaultClient, p.asker().Client} { // the public listener, and the admin tile's
+		url := p.url
+		if c != http.DefaultClient {
+			url = "http://localhost/"
+		}
+		if code, body, h := asks(t, c, "GET", url+"readyz"); code != 503 || !strings.Contains(body, "the instance is draining") || h.Get("Retry-After") == "" {
+			t.Errorf("readyz in the grace: %d %q", code, body)
+		}
+		if code, _, _ := asks(t, c, "GET", url+"healthz"); code != 200 {
+			t.Errorf("healthz in the grace: %d", code)
+		}
+	}
 	if _, resp, err := websocket.Dial(ctx, p.url+"ws", nil); err == nil || resp == nil || resp.StatusCode != 503 {
 		t.Errorf("an upgrade in the grace: %v, %v", resp, err)
 	}
@@ -208,18 +220,18 @@ func TestReadyAndPs(t *testing.T) {
 	verb(0, "ready") // finds the one that runs
 	s := ps()
 	if len(s.Instances) != 1 || s.Instances[0].State != "ready" || s.Instances[0].Name != "main" || s.Instances[0].Pid != p.cmd.Process.Pid ||
-		len(s.Instances[0].Tiles) != 2 || s.Instances[0].Tiles[0].State != "running" || s.Instances[0].Tiles[0].Pid == 0 {
+		len(s.Instances[0].Tiles) != 3 || s.Instances[0].Tiles[1].State != "running" || s.Instances[0].Tiles[1].Pid == 0 {
 		t.Errorf("%+v", s)
 	}
-	net := s.Instances[0].Tiles[0].Pid
+	net := s.Instances[0].Tiles[1].Pid // behind admin:0
 	if err := unix.Kill(net, unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	p.says(`"msg":"stuck","tile":"net:0"`)
-	if s := verb(124, "ready", "--timeout", "50ms"); !strings.Contains(s, "net:0 is stuck") {
+	if s := verb(124, "ready", "--timeout", "50ms"); !regexp.MustCompile(`net:0 \(process \d+\) is stuck`).MatchString(s) {
 		t.Error(s)
 	}
-	if s := verb(0, "ps"); !regexp.MustCompile(`(?m)^instance +state .*\nmain +ready \S+ +supervisor +\d+ .*127.0.0.1:\d+\nmain .* net:0 +\d+ .* stuck +[\d.]+m?s +0`).MatchString(s) {
+	if s := verb(0, "ps"); !regexp.MustCompile(`(?m)^instance +state .*\nmain +ready \S+ +supervisor +\d+ .*127.0.0.1:\d+\n(?:main .* admin:0 .*\n)main .* net:0 +\d+ .* stuck +[\d.]+m?s +0`).MatchString(s) {
 		t.Error(s)
 	}
 	if err := unix.Kill(net, unix.SIGCONT); err != nil {
@@ -233,7 +245,7 @@ func TestReadyAndPs(t *testing.T) {
 	p.signal(unix.SIGKILL)
 	p.exit(128 + 9)
 	wait()
-	if s := ps(); len(s.Instances) != 1 || s.Instances[0].State != "crashed" || s.Instances[0].Tiles[0].State != "killed" {
+	if s := ps(); len(s.Instances) != 1 || s.Instances[0].State != "crashed" || s.Instances[0].Tiles[1].State != "killed" {
 		t.Errorf("%+v", s)
 	}
 	verb(5, "ready", "--timeout", "50ms", "--name", "main")
@@ -268,7 +280,7 @@ func TestRestartVerb(t *testing.T) {
 	if strings.Contains(p.err.String(), "WARN") {
 		t.Error("a restart that was asked for is no death:\n" + p.err.String())
 	}
-	if _, said := verb(t, 2, "restart", "net:7", "--name", "again"); !strings.Contains(said, `no tile "net:7" runs here; these do: net:0, source:0`) {
+	if _, said := verb(t, 2, "restart", "net:7", "--name", "again"); !strings.Contains(said, `no tile "net:7" runs here; these do: admin:0, net:0, source:0`) {
 		t.Error(said)
 	}
 	p.signal(unix.SIGTERM)

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tilewire/tilewire/cmd/tilewire/control"
+	"github.com/tilewire/tilewire/cmd/tilewire/health"
 	"github.com/tilewire/tilewire/cmd/tilewire/instance"
 	"github.com/tilewire/tilewire/shmem"
 )
@@ -206,14 +207,19 @@ func lookReady(name string) error {
 		joined = len(js) - 1
 	}
 	s := in.Status(joined)
+	j, err := health.New(in)
+	if err != nil {
+		return errors.Join(err, in.Leave())
+	}
+	v := j.Look(shmem.Monotonic())
 	if err := in.Leave(); err != nil {
 		return err
 	}
 	if s.State == "crashed" || s.State == "made" {
 		return fmt.Errorf("%w of the name %q runs: it is %s", instance.ErrNone, s.Name, s.State)
 	}
-	if ok, why := s.Ready(); !ok {
-		return fmt.Errorf("%w: %s: %s", errTimeout, s.Name, why)
+	if !v.Ready {
+		return fmt.Errorf("%w: %s: %s", errTimeout, s.Name, v.Why)
 	}
 	return nil
 }

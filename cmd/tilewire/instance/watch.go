@@ -2,7 +2,6 @@ package instance
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"time"
 
@@ -98,21 +97,6 @@ func tileStatus(c *tile.Cnc, now int64, stale time.Duration) TileStatus {
 		s.State = "running"
 	}
 	return s
-}
-
-// Ready reports whether the instance serves: its supervisor says so, every network tile runs with a fresh heartbeat, and
-// so does every other that has not ended in order. why says what is missing.
-func (s *Status) Ready() (ok bool, why string) {
-	if s.State != Ready.String() {
-		return false, "the instance is " + s.State
-	}
-	for _, t := range s.Tiles {
-		if t.State == "running" || t.Kind != "net" && (t.State == "ended" || t.State == "absent") {
-			continue
-		}
-		return false, fmt.Sprintf("%s:%d is %s", t.Kind, t.ID, t.State)
-	}
-	return true, ""
 }
 
 // All returns the status of every instance of this host that this user may look into, or that crashes left.
