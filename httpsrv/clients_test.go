@@ -200,3 +200,50 @@ func TestClientsHostile(t *testing.T) {
 		t.Error("nothing was told")
 	}
 }
+
+// A look at 16,384 clients of a ring of 65,536 messages, none or all of which are behind.
+func BenchmarkClients(b *testing.B) {
+	p := rigParams()
+	p.MaxWsConnectionCnt, p.RingDepth, p.OutgoingBufferSz = 16384, 65536, 1<<25
+	size, err := Footprint(p)
+	if err != nil {
+		b.Fatal(err)
+	}
+	m := shmem.Heap(size, Align())
+	if err := New(m, p); err != nil {
+		b.Fatal(err)
+	}
+	s, err := Join(m)
+	if err != nil {
+		b.Fatal(err)
+	}
+	st, err := s.Produce(0, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer st.Close()
+	for range 60000 {
+		_, _ = st.WriteString(strings.Repeat("m", 124))
+		if _, err := st.WsBroadcast(OpText); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for _, behind := range []uint64{0, 20000} {
+		for i := range s.conns[0] {
+			c := &s.conns[0][i]
+			c.gen.Store(1)
+			c.state = stStream
+			c.commit(txPos{at: s.Ring(0).Offset - behind*128 - uint64(i%7)})
+		}
+		b.Run(map[bool]string{true: "behind", false: "caughtup"}[behind > 0], func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				n := 0
+				s.Clients(func(*Client) bool { n++; return true })
+				if n != len(s.conns[0]) {
+					b.Fatal(n)
+				}
+			}
+		})
+	}
+}
