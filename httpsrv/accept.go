@@ -27,7 +27,7 @@ func (t *NetTile) accept(l *listener) (n int) {
 			l.retryAt = t.now + wait
 			return n
 		}
-		fd, e := sys.accept(l.fd, &t.accepted)
+		fd, e := t.acceptFrom(l.fd)
 		if e != 0 {
 			t.rate.put()
 		}
@@ -71,7 +71,7 @@ func (t *NetTile) turnAway(l *listener) bool {
 	}
 	sys.close(t.reserve)
 	t.reserve = -1
-	fd, e := sys.accept(l.fd, &t.accepted)
+	fd, e := t.acceptFrom(l.fd)
 	if e == 0 {
 		t.cnt.Cell(cntRejected).Inc()
 		t.refuseSocket(fd, 503)
@@ -91,8 +91,17 @@ func openReserve() int {
 	return fd
 }
 
+// acceptFrom takes one connection; with TileOptions.Survive its socket outlives the process.
+func (t *NetTile) acceptFrom(fd int) (int, unix.Errno) {
+	if t.opt.Survive {
+		return sys.acceptKept(fd, &t.accepted)
+	}
+	return sys.accept(fd, &t.accepted)
+}
+
 // admit gives a socket a slot, or refuses it.
 func (t *NetTile) admit(fd int) {
+	step(ptAccepted)
 	var from conn
 	t.setPeer(&from)
 	if limit := t.opt.MaxConnectionsPerIP; limit > 0 && t.addrs.count(&from.peer) >= limit {
@@ -112,7 +121,7 @@ func (t *NetTile) admit(fd int) {
 		gen = 1
 	}
 	gen &= 0x7fffffff
-	if err := t.watch(fd, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP|unix.EPOLLET, int32(slot), int32(gen)); err != nil {
+	if err := t.watch(fd, connEvents, int32(slot), int32(gen)); err != nil {
 		t.cnt.Cell(cntAcceptErr).Inc() // ENOMEM, ENOSPC
 		t.refuseSocket(fd, 503)
 		return
@@ -121,6 +130,7 @@ func (t *NetTile) admit(fd int) {
 	*c = conn{fd: int32(fd), ring: NoRing, opened: t.now, peer: from.peer, peerPort: from.peerPort}
 	c.rx[0].buf = t.req.get()
 	c.gen.Store(gen)
+	step(ptAccepted)
 	c.slow, c.state = slowState, stRequest
 	t.httpNow++
 	t.order.push(queueHTTP, slot)
@@ -133,6 +143,14 @@ func (t *NetTile) admit(fd int) {
 	if t.cb.Open != nil {
 		t.cb.Open(t.connID(slot))
 	}
+}
+
+// connEvents are what epoll tells of a connection.
+const connEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
+
+// watchConn has epoll tell of a connection that is in the table.
+func (t *NetTile) watchConn(slot uint32, c *conn) error {
+	return t.watch(int(c.fd), connEvents, int32(slot), int32(c.gen.Load()))
 }
 
 func (t *NetTile) connID(slot uint32) ConnID { return connID(t.conns[slot].gen.Load(), t.id, slot) }

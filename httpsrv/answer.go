@@ -111,18 +111,16 @@ func (t *NetTile) answered(slot uint32, c *conn, m *message) bool {
 		t.closeFor(slot, a.code, text[:n])
 	case m.op == opUpgrade && awaits:
 		t.upgradeFor(slot, c, &a, text[:n])
+	case m.op == opUpgrade && c.state == stUpgrade && a.pos == c.tag: // a predecessor came so far
+		c.tag = a.tag
 	case m.op == opResponse && awaits:
 		if a.static.len > 0 && (a.static.off > uint64(len(t.static)) || a.static.len > uint64(len(t.static))-a.static.off) {
 			t.refuseAs(slot, 500, CloseInternal, h1.Served, c.flags&flHead != 0)
 			return true
 		}
-		if a.keep && c.evFlags&evKeeps != 0 {
-			c.flags |= flKeep
-		}
-		t.begin(slot, c, 0, CloseOK)
-		t.enqueue(slot, int16(t.walked), m.off+answerSz, m.len-answerSz, 0)
-		if a.static.len > 0 && c.state == stRespond {
-			t.enqueue(slot, staticRing, a.static.off, uint32(a.static.len), 0)
+		if t.enqueue(slot, int16(t.walked), m.off+answerSz, m.len-answerSz, 0) &&
+			(a.static.len == 0 || t.enqueue(slot, staticRing, a.static.off, uint32(a.static.len), 0)) {
+			t.begin(slot, c, 0, a.keep && c.evFlags&evKeeps != 0, CloseOK)
 		}
 	default:
 		return false
@@ -150,10 +148,13 @@ func (t *NetTile) upgradeFor(slot uint32, c *conn, a *appAnswer, protocol []byte
 		t.refuse(slot, 500, CloseInternal)
 		return
 	}
-	c.tag = a.tag
 	t.upgrade(slot, c, &t.appHead, all, &Response{
 		UpgradeWebsocket: true, Ring: int(a.ring), History: a.history, Protocol: string(protocol),
 	})
+	if c.state == stUpgrade {
+		step(ptAnswered)
+		c.tag = a.tag // until then the tag tells that this answer is to its request
+	}
 }
 
 // respHead is a response's head with a body of n bytes.

@@ -139,9 +139,9 @@ func (t *NetTile) beginClose(slot uint32, code uint16, text string, why CloseRea
 			return
 		}
 	}
-	if c.state == stUpgrade { // nobody was told of it: nothing but the close frame follows the 101
-		c.ring = NoRing
-		t.dropPend(c)
+	quiet := c.state == stUpgrade // nobody was told of it: nothing but the close frame follows the 101
+	if quiet {
+		stop = 0
 	}
 	if c.evFlags&evWaits != 0 { // what it waited with goes nowhere; the peer's close is to be read
 		t.unwait(slot, c)
@@ -152,7 +152,14 @@ func (t *NetTile) beginClose(slot uint32, code uint16, text string, why CloseRea
 	c.ctlLen[ctlClose] = uint16(ws.PutClose(t.head.buf(c.headBuf)[ctlClose*ctlSlot:], code, text))
 	c.stop, c.reason = stop, why
 	c.slow |= slowStop | slowState
-	c.state, c.bound, c.ping = stClosing, 0, 0
+	c.bound, c.ping = 0, 0
+	step(ptAnswered)
+	c.state = stClosing // from here on a successor sends what lies there
+	step(ptAnswered)
+	if quiet {
+		c.ring = NoRing
+		t.dropPend(c)
+	}
 	t.setDeadline(slot, t.closeWithin.Nanoseconds())
 	t.touch(slot)
 }
@@ -214,7 +221,10 @@ func (t *NetTile) drop(slot uint32, why CloseReason) {
 	}
 	t.list(slot, listNone)
 	t.wheel.remove(slot)
-	sys.close(int(c.fd))
+	if c.fd >= 0 { // else a predecessor did
+		sys.close(int(c.fd))
+	}
+	step(ptClosed)
 	if why >= closeReasonCnt {
 		why = CloseApplication
 	}
@@ -225,6 +235,7 @@ func (t *NetTile) drop(slot uint32, why CloseReason) {
 	t.putBuf(&t.head, &c.headBuf)
 	t.putBuf(&t.recv, &c.recvBuf)
 	t.putBuf(&t.msg, &c.msgBuf)
+	step(ptClosed)
 	c.state, c.fd = stFree, -1
 	t.free = append(t.free, slot)
 	t.order.remove(c.queue(), slot)

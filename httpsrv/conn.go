@@ -45,6 +45,7 @@ const (
 	stClosing           // WebSocket, stands at or before its close frame, or awaits the peer's
 	stLinger            // all is sent and our side shut down; awaits the peer's end
 	stAwait             // awaits the answer of an application in another process, its request held
+	stStates
 )
 
 // What a connection has besides the plain stream; any bit set takes the slow way.

@@ -35,6 +35,7 @@ const (
 	cntAppLost      // requests answered with 503 because their application was gone, or late
 	cntRejectedAddr // refused: its address has all the connections it may have
 	cntPaced        // times that AcceptRate left somebody in the backlog
+	cntCarried      // connections taken over from a predecessor
 	cntPingsSent
 	cntPongs                          // pongs that answered a ping of ours
 	cntRttUs                          // sum of their round trip times in µs
@@ -50,7 +51,7 @@ func CounterNames() []string {
 		"delivered", "sent_bytes", "sends", "sends_partial", "sends_blocked", "send_errors",
 		"recv_bytes", "recvs", "messages", "pings", "passes", "overruns", "side_dropped", "buffer_waits",
 		"blocked_now", "max_lag_bytes", "walked_seq", "walked_bytes", "app_events", "app_waits", "app_lost",
-		"rejected_address", "accept_paced", "pings_sent", "pongs", "rtt_us",
+		"rejected_address", "accept_paced", "carried_on", "pings_sent", "pongs", "rtt_us",
 	}
 	for _, us := range rttBounds {
 		names = append(names, fmt.Sprintf("rtt_le_%dus", us))

@@ -25,6 +25,7 @@ func (t *NetTile) deliverRing(i int) int {
 	if rd.overruns != over {
 		t.cnt.Cell(cntOverruns).Add(rd.overruns - over)
 		t.overrun(i, rd.side != side)
+		rd.settled()
 	} else if rd.end != rd.prev {
 		t.pass(rd, g)
 	}
@@ -82,6 +83,7 @@ func (t *NetTile) pass(rd *reader, g *group) {
 		n, e := sys.sendv(int(c.fd), &t.iov)
 		sends++
 		if n == total {
+			step(ptSent)
 			c.commit(txPos{pos: p.pos + uint64(n), at: rd.end})
 			c.flags &^= flFresh
 			served += uint64(msgs - c.done)
@@ -292,29 +294,36 @@ func (t *NetTile) frameEnd(c *conn) (uint64, bool) {
 }
 
 // enqueue has len bytes at off of a ring's side area (or a static body) sent to
-// slot once its cursor has reached after.
-func (t *NetTile) enqueue(slot uint32, ring int16, off uint64, n uint32, after uint64) {
+// slot once its cursor has reached after. false: there is no place for it, and the
+// client is closed. One that is there already, put by a predecessor whose walk did
+// not come to say so, counts as put.
+func (t *NetTile) enqueue(slot uint32, ring int16, off uint64, n uint32, after uint64) bool {
 	c := &t.conns[slot]
+	if last := c.pendTail; last != 0 && ring >= 0 && t.pend[last-1].ring == ring && t.pend[last-1].off == off {
+		return true
+	}
 	i := t.pends.get()
 	if i == 0 {
 		t.cnt.Cell(cntBufWaits).Inc()
-		if c.state == stRespond { // its head must not go out without the body
+		if c.state != stStream && c.state != stUpgrade { // a response's head must not go out without the body
 			t.reset(slot, CloseLimit)
-			return
+		} else {
+			t.evict(slot)
 		}
-		t.evict(slot)
-		return
+		return false
 	}
 	e := &t.pend[i-1]
 	if c.pendTail != 0 {
 		after = max(after, t.pend[c.pendTail-1].after)
 	}
 	*e = pending{ring: ring, off: off, len: n, start: c.pendEnd, after: after}
+	step(ptQueued)
 	if c.pendTail != 0 {
 		t.pend[c.pendTail-1].next = i
 	} else {
 		c.pendHead = i
 	}
+	step(ptQueued)
 	c.pendTail = i
 	if int(ring) == t.replyRing() {
 		t.rep.push(i, slot, t.rd[ring].seen)
@@ -325,4 +334,5 @@ func (t *NetTile) enqueue(slot uint32, ring int16, off uint64, n uint32, after u
 	if c.flags&flBlocked == 0 {
 		t.touch(slot)
 	}
+	return true
 }

@@ -46,7 +46,7 @@ type event struct {
 // evqHdr is the head of an event queue. Line pairs, each with one writer:
 //
 //	  0  constants, written by New
-//	128  head, want, walked    writer: the tile
+//	128  head, want, walked, last    writer: the tile
 //	256  tail, run, from       writer: the application
 //	384  events
 //
@@ -58,7 +58,8 @@ type evqHdr struct {
 	head   atomic.Uint64 // events are published up to here
 	want   atomic.Uint64 // not 0: connections wait for room; who makes some rings the tile's doorbell
 	walked atomic.Uint64 // side offset of the application's reply ring up to which the tile has taken messages over
-	_      [104]byte
+	last   uint64        // of the last event that was put, or, if it is head, is being put; for the tile's successor
+	_      [96]byte
 	tail   atomic.Uint64 // events are handled up to here
 	run    atomic.Uint64 // counts the application's takeovers
 	from   atomic.Uint64 // head at the last one: requests before it are nobody's any more
@@ -83,7 +84,7 @@ func evqNew(mem shmem.Mem, size, pos uint64) error {
 	if err != nil {
 		return err
 	}
-	h.size = size
+	h.size, h.last = size, pos
 	for _, v := range []*atomic.Uint64{&h.head, &h.tail, &h.from} {
 		v.Store(pos)
 	}
@@ -166,9 +167,20 @@ func (q *evq) put(e *event, payload []byte, keep uint64) bool {
 	at := q.phys(head)
 	q.evs[at/evSz] = *e
 	copy(q.area[at+evSz:], payload)
+	q.hdr.last = head
 	q.head = head + n
 	q.hdr.head.Store(q.head)
 	return true
+}
+
+// latest returns the head of the event that was put last. ok is false when none
+// was. The tile only, before it puts any.
+func (q *evq) latest() (e event, ok bool) {
+	if q.head-q.hdr.last > q.size || q.hdr.last == q.head || q.hdr.last%evSz != 0 {
+		return event{}, false
+	}
+	e = q.evs[q.phys(q.hdr.last)/evSz]
+	return e, e.pos == q.hdr.last && q.hdr.last+evLen(int(e.len)) == q.head
 }
 
 // next copies the event at the tail into e and returns its payload, which lies

@@ -374,7 +374,7 @@ func (w *world) tileDoes(t *NetTile, word string) {
 			w.takes(c)
 		case 'p':
 			if cn := &t.conns[c.slot]; cn.state == stStream && c.tile == t {
-				t.pong(c.slot, cn, []byte("pp"))
+				t.pong(c.slot, cn, []byte("pp"), 0)
 			}
 		}
 		t.flush()

@@ -1,6 +1,8 @@
 package httpsrv
 
 import (
+	"encoding/binary"
+
 	"github.com/tilewire/tilewire/httpsrv/ws"
 )
 
@@ -129,7 +131,7 @@ func (t *NetTile) parseFrames(slot uint32, c *conn) bool {
 			var payload [ws.MaxControl]byte
 			p := payload[:h.Len]
 			ws.UnmaskCopy(p, raw[h.HdrLen:whole], h.Mask, 0)
-			if !t.control(slot, c, h.Op, p) {
+			if !t.control(slot, c, h.Op, p, rx.done+uint64(whole)) {
 				return false
 			}
 			if c.state != stFree {
@@ -239,11 +241,11 @@ func (t *NetTile) received(slot uint32, c *conn, rx *rxPos) bool {
 	return !t.paused(slot, c) // or its replies first
 }
 
-// control answers a control frame. false: it waits for a buffer.
-func (t *NetTile) control(slot uint32, c *conn, op byte, p []byte) bool {
+// control answers a control frame that ends at end. false: it waits for a buffer.
+func (t *NetTile) control(slot uint32, c *conn, op byte, p []byte, end uint64) bool {
 	switch op {
 	case ws.OpPing:
-		return t.pong(slot, c, p)
+		return t.pong(slot, c, p, end)
 	case ws.OpPong:
 		t.ponged(slot, c, p)
 	case ws.OpClose:
@@ -256,8 +258,8 @@ func (t *NetTile) control(slot uint32, c *conn, op byte, p []byte) bool {
 			t.fault(slot, fail, why)
 			return true
 		}
-		c.flags |= flPeerClose
 		c.closeGot = code
+		c.flags |= flPeerClose
 		if c.state == stClosing { // the answer to ours, or both at once
 			if c.flags&flSentClose != 0 {
 				t.linger(slot, c)
@@ -276,8 +278,11 @@ func (t *NetTile) control(slot uint32, c *conn, op byte, p []byte) bool {
 // pong answers a ping at the next frame boundary. Answers that were not sent yet
 // go together, as many as there is room for; of a client that takes nothing they
 // are replaced by the latest (RFC 6455 section 5.5.3). One that is half sent goes on.
-func (t *NetTile) pong(slot uint32, c *conn, p []byte) bool {
-	if most := max(c.ctlLen[ctlPongA], c.ctlLen[ctlPongB]); int(most)+2+len(p) > ctlSlot && c.flags&flBlocked == 0 {
+//
+// Where the ping ended lies behind the answers, so that a successor that finds the
+// answer there and the ping not yet taken off does not answer it twice.
+func (t *NetTile) pong(slot uint32, c *conn, p []byte, end uint64) bool {
+	if most := max(c.ctlLen[ctlPongA], c.ctlLen[ctlPongB]); int(most)+2+len(p) > pongsMax && c.flags&flBlocked == 0 {
 		if t.send(slot); c.state == stFree { // to make room
 			return true
 		}
@@ -309,19 +314,41 @@ func (t *NetTile) pong(slot uint32, c *conn, p []byte) bool {
 	if n == 0 {
 		c.insert = at
 	}
-	if c.flags&flBlocked != 0 || n+2+len(p) > ctlSlot {
+	if c.flags&flBlocked != 0 || n+2+len(p) > pongsMax {
+		c.ctlLen[piece] = 0 // nothing is what will lie there for a moment
 		n = 0
 	}
-	b := t.head.buf(c.headBuf)[piece*ctlSlot:]
+	b := t.head.buf(c.headBuf)[piece*ctlSlot:][:ctlSlot]
 	n += ws.PutHeader(b[n:], ws.OpPong, true, uint64(len(p)))
-	n += copy(b[n:], p)
+	n += copy(b[n:pongsMax], p)
+	binary.LittleEndian.PutUint16(b[pongLenAt:], uint16(n))
+	step(ptPonged)
+	binary.LittleEndian.PutUint64(b[pongEndAt:], end) // behind the length: see answeredPing
+	step(ptPonged)
 	c.ctlLen[piece] = uint16(n)
+	step(ptPonged)
 	c.slow |= slowCtl
 	t.cnt.Cell(cntPings).Inc()
 	if c.flags&flBlocked == 0 {
 		t.touch(slot)
 	}
 	return true
+}
+
+// pongsMax is how many bytes of a head buffer's slot hold pongs; behind them lie
+// where the last of these pings ended, and how many bytes the pongs take then.
+const (
+	pongsMax  = ctlSlot - 16
+	pongEndAt = pongsMax
+	pongLenAt = pongsMax + 8
+)
+
+// answeredPing returns the end of the last ping whose answer lies in a piece, if that was
+// put whole. A length without its end is that of an older ping, which is taken off already.
+func (t *NetTile) answeredPing(c *conn, piece int) (end uint64, ok bool) {
+	b := t.head.buf(c.headBuf)[piece*ctlSlot:][:ctlSlot]
+	n := binary.LittleEndian.Uint16(b[pongLenAt:])
+	return binary.LittleEndian.Uint64(b[pongEndAt:]), n == c.ctlLen[piece] && n != 0
 }
 
 // fault ends a connection whose client broke the protocol: our close frame,

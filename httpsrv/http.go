@@ -128,16 +128,16 @@ func (t *NetTile) respond(slot uint32, c *conn, r *Response, headOnly, keep bool
 		t.refuseAs(slot, 500, CloseInternal, h1.Served, headOnly)
 		return
 	}
-	if keep {
-		c.flags |= flKeep
-	}
-	t.begin(slot, c, len(b), CloseOK)
+	ok = true
 	switch {
 	case n == 0 || headOnly || h1.Bodyless(rh.Status):
 	case r.staged:
-		t.enqueue(slot, int16(t.replyRing()), r.bodyOff, r.bodyLen, 0)
+		ok = t.enqueue(slot, int16(t.replyRing()), r.bodyOff, r.bodyLen, 0)
 	default:
-		t.enqueue(slot, staticRing, r.StaticBody.off, uint32(n), 0)
+		ok = t.enqueue(slot, staticRing, r.StaticBody.off, uint32(n), 0)
+	}
+	if ok {
+		t.begin(slot, c, len(b), keep, CloseOK)
 	}
 }
 
@@ -176,7 +176,7 @@ func (t *NetTile) refuseAs(slot uint32, status int, why CloseReason, allow h1.Me
 		t.reset(slot, CloseInternal)
 		return
 	}
-	t.begin(slot, c, len(b), why)
+	t.begin(slot, c, len(b), false, why)
 }
 
 func (t *NetTile) headBuf(slot uint32, c *conn) bool {
@@ -191,11 +191,20 @@ func (t *NetTile) headBuf(slot uint32, c *conn) bool {
 	return true
 }
 
-// begin sends the head buffer's first n bytes as the response.
-func (t *NetTile) begin(slot uint32, c *conn, n int, why CloseReason) {
+// begin sends the head buffer's first n bytes as the response, and the messages
+// that wait as its body. The state is stored last: until then a successor answers
+// the request anew.
+func (t *NetTile) begin(slot uint32, c *conn, n int, keep bool, why CloseReason) {
 	c.ctlLen[ctlHead] = uint16(n)
-	c.state, c.reason, c.bound = stRespond, why, 0
-	if c.flags&flKeep == 0 { // what else it has sent is not looked at
+	if c.flags &^= flKeep; keep {
+		c.flags |= flKeep
+	}
+	c.reason, c.bound = why, 0
+	c.slow |= slowCtl
+	step(ptAnswered)
+	c.state = stRespond
+	step(ptAnswered)
+	if !keep { // what else it has sent is not looked at
 		t.putBuf(&t.req, &c.rxNow().buf)
 	}
 	t.setDeadline(slot, t.opt.WriteTimeout.Nanoseconds())
@@ -254,21 +263,26 @@ func (t *NetTile) upgrade(slot uint32, c *conn, h *h1.Head, raw []byte, r *Respo
 		t.refuse(slot, 500, CloseInternal)
 		return
 	}
-	t.begin(slot, c, len(b), CloseOK)
+	c.ctlLen[ctlHead] = uint16(len(b))
+	c.flags &^= flKeep
+	c.ring, c.history, c.reason, c.bound = int16(r.Ring), r.History, CloseOK, 0
+	c.slow |= slowCtl
+	step(ptAnswered)
+	c.state = stUpgrade // from here on a successor sends the 101, and has no request any more
+	step(ptAnswered)
 	t.streams(slot, c)
-	c.state, c.ring, c.history = stUpgrade, int16(r.Ring), r.History
+	t.putBuf(&t.req, &c.rxNow().buf)
+	step(ptAnswered)
 	end := c.rxNow().end
 	c.rxCommit(&rxPos{base: end, end: end, done: end})
+	t.setDeadline(slot, t.opt.WriteTimeout.Nanoseconds())
+	t.touch(slot)
 }
 
 // upgraded: the 101 is with the kernel, and the connection streams from what is
 // published now, or from the history it asked for.
 func (t *NetTile) upgraded(slot uint32, c *conn) {
 	t.cnt.Cell(cntUpgrades).Inc()
-	c.state = stStream
-	c.slow &^= slowState
-	c.deadline = 0
-	t.pingFirst(slot, c)
 	if c.ring >= 0 {
 		rd := t.rd[c.ring]
 		// What was published since the last walk comes with the next
@@ -280,6 +294,11 @@ func (t *NetTile) upgraded(slot uint32, c *conn) {
 			c.stop = rd.end
 		}
 	}
+	c.slow &^= slowState
+	step(ptAnswered)
+	c.state = stStream // once it stands where it begins
+	c.deadline = 0
+	t.pingFirst(slot, c)
 	if p := t.port(c); p != nil { // for this process it stays a connection that ends with Close
 		c.flags |= flMore
 		t.putOpen(slot, c, p)

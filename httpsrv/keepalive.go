@@ -30,7 +30,9 @@ func (t *NetTile) anew(slot uint32, c *conn) {
 		rx.base = rx.end
 	}
 	c.rxCommit(&rx)
+	step(ptAnswered)
 	c.state = stRequest
+	step(ptAnswered)
 	c.flags &^= flKeep
 	if rx.end > rx.done {
 		t.setDeadline(slot, t.opt.RequestTimeout.Nanoseconds())

@@ -1,6 +1,10 @@
 package httpsrv
 
 import (
+	"os"
+	"slices"
+	"strconv"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/tilewire/tilewire/shmem"
@@ -25,6 +29,11 @@ func (linux) unixSec() (int64, bool) {
 
 func (linux) accept(fd int, from *unix.RawSockaddrAny) (int, unix.Errno) {
 	return shmem.Accept(fd, from)
+}
+
+// acceptKept is accept, of a socket that outlives the process: not closed at an exec.
+func (linux) acceptKept(fd int, from *unix.RawSockaddrAny) (int, unix.Errno) {
+	return shmem.AcceptKept(fd, from)
 }
 
 func (linux) recv(fd int, p []byte) (int, unix.Errno) { return shmem.Recv(fd, p) }
@@ -75,3 +84,79 @@ func (linux) bind(fd int, sa unix.Sockaddr) error { return unix.Bind(fd, sa) }
 func (linux) listen(fd, backlog int) error { return unix.Listen(fd, backlog) }
 
 func (linux) sockname(fd int) (unix.Sockaddr, error) { return unix.Getsockname(fd) }
+
+func (linux) peername(fd int) (unix.Sockaddr, error) { return unix.Getpeername(fd) }
+
+// inherited lists the stream sockets over TCP that are open here and connected.
+func (linux) inherited() (fds []int) {
+	d, err := os.Open("/proc/self/fd")
+	if err != nil {
+		return nil
+	}
+	names, _ := d.Readdirnames(-1)
+	_ = d.Close()
+	for _, n := range names {
+		fd, _ := strconv.Atoi(n)
+		proto, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+		if err != nil || proto != unix.IPPROTO_TCP {
+			continue
+		}
+		if on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err == nil && on == 0 {
+			fds = append(fds, fd)
+		}
+	}
+	slices.Sort(fds)
+	return fds
+}
+
+// position returns how many bytes of an accepted TCP connection's stream were
+// given to the kernel (tx) and taken from it (rx), to the byte, whoever did it.
+//
+// Both follow from TCP_INFO and the queues' lengths (tcp(7), SIOCOUTQ and SIOCINQ),
+// provided that nothing moved between the calls. A FIN takes a place in the
+// sequence as well: ours is counted in tx, the peer's in rx, and is no byte.
+func (linux) position(fd int) (tx, rx uint64, state uint8, err error) {
+	for {
+		a, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err != nil {
+			return 0, 0, 0, err
+		}
+		out, err := unix.IoctlGetInt(fd, unix.TIOCOUTQ)
+		if err != nil {
+			return 0, 0, 0, err
+		}
+		in, err := unix.IoctlGetInt(fd, unix.TIOCINQ)
+		if err != nil {
+			return 0, 0, 0, err
+		}
+		b, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err != nil {
+			return 0, 0, 0, err
+		}
+		if a.Bytes_acked != b.Bytes_acked || a.Bytes_received != b.Bytes_received || a.State != b.State {
+			continue
+		}
+		tx, rx = a.Bytes_acked+uint64(out), a.Bytes_received-uint64(in)
+		switch a.State {
+		case tcpFinWait1, tcpFinWait2, tcpClosing, tcpLastAck, tcpTimeWait:
+			tx--
+		}
+		switch a.State {
+		case tcpCloseWait, tcpLastAck, tcpClosing, tcpTimeWait:
+			rx--
+		}
+		return tx, rx, a.State, nil
+	}
+}
+
+// States of a TCP connection (include/net/tcp_states.h).
+const (
+	tcpEstablished = 1
+	tcpFinWait1    = 4
+	tcpFinWait2    = 5
+	tcpTimeWait    = 6
+	tcpClose       = 7
+	tcpCloseWait   = 8
+	tcpLastAck     = 9
+	tcpClosing     = 11
+)

@@ -13,6 +13,7 @@ type kernel interface {
 	now() int64
 	unixSec() (int64, bool)
 	accept(fd int, from *unix.RawSockaddrAny) (int, unix.Errno)
+	acceptKept(fd int, from *unix.RawSockaddrAny) (int, unix.Errno)
 	recv(fd int, p []byte) (int, unix.Errno)
 	send(fd int, p []byte) (int, unix.Errno)
 	sendv(fd int, v *shmem.Iovs) (int, unix.Errno)
@@ -29,6 +30,9 @@ type kernel interface {
 	bind(fd int, sa unix.Sockaddr) error
 	listen(fd, backlog int) error
 	sockname(fd int) (unix.Sockaddr, error)
+	peername(fd int) (unix.Sockaddr, error)
+	inherited() []int
+	position(fd int) (tx, rx uint64, state uint8, err error)
 }
 
 // sys makes the system calls, or plays them.

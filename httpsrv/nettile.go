@@ -3,6 +3,7 @@ package httpsrv
 import (
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -51,6 +52,11 @@ type TileOptions struct {
 	// OnRefusedOrigin is told of each upgrade refused for its Origin; the bytes
 	// are valid until it returns. nil: none.
 	OnRefusedOrigin func(origin, host []byte)
+
+	// Survive has connections outlive the process: their sockets are left open at an exec, and TakeTile carries on what a
+	// predecessor left in the table of those sockets that are open here, under the numbers that they had (docs/survive.md).
+	// How they come here is not the tile's business (package keeper).
+	Survive bool
 
 	AppTimeout time.Duration // for an application's answer to a request, then 503; 0: 30 s
 	AppGrace   time.Duration // that WebSockets wait for an application that died to come again, then 1013; 0: 10 s
@@ -125,6 +131,9 @@ type NetTile struct {
 	drain    drainage
 	dateField
 
+	left    heritage // of a predecessor, until it is taken over
+	orphans []int    // sockets that it had accepted and not entered, until their listener is there
+
 	lag         lagLimits
 	closeWithin time.Duration // for what a client has yet to get before its close frame
 }
@@ -167,8 +176,8 @@ type listener struct {
 func (t *NetTile) replyRing() int { return int(t.srv.params.RingCnt) }
 
 // TakeTile takes the role of network tile id (0 to TileCnt-1). Connections that
-// a predecessor left are closed in the table (CloseTileLost): their sockets are
-// gone. Errors: ErrRole with the holder, ErrParams, ErrReadOnly, or that of the
+// a predecessor left are carried on (TileOptions.Survive), or closed in the table
+// (CloseTileLost): their sockets are gone. Errors: ErrRole with the holder, ErrParams, ErrReadOnly, or that of the
 // system.
 func (s *Server) TakeTile(id int, o TileOptions) (*NetTile, error) {
 	if id < 0 || id >= int(s.params.TileCnt) {
@@ -179,12 +188,18 @@ func (s *Server) TakeTile(id int, o TileOptions) (*NetTile, error) {
 		return nil, fmt.Errorf("tile %d, held by process %d: %w", id, s.TilePid(id), err)
 	}
 	t := &NetTile{srv: s, id: id, lock: lock, cb: o.Callbacks, opt: o, slot: s.slot(id), ep: -1, reserve: -1, now: sys.now()}
+	taking(t)
 	step(ptTakeover)
 	if err = t.attach(); err == nil {
 		err = t.open()
 	}
-	if err != nil {
+	switch {
+	case err != nil && o.Survive: // for another attempt
+		t.HandOver()
+	case err != nil:
 		t.Release()
+	}
+	if err != nil {
 		return nil, err
 	}
 	return t, nil
@@ -226,28 +241,35 @@ func (t *NetTile) attach() error {
 	if t.opt.ReplyWait > 0 {
 		t.rep = replies{link: make([]replyLink, p.PendingCnt), waiters: make([]uint32, 0, l.connCnt)}
 	}
+	rings := append(append(slices.Clone(s.rings), s.reply[t.id]), s.reply[p.TileCnt:]...)
+	read := newReader
+	if t.opt.Survive {
+		read = resumeReader
+	}
+	for _, r := range rings {
+		t.rd = append(t.rd, read(r, t.id))
+	}
+	t.groups = make([]group, len(t.rd))
+	if t.opt.Survive {
+		t.left = t.inherit()
+	}
 	if err := t.openPorts(); err != nil {
 		return err
 	}
-	t.abandon()
+	if t.opt.Survive {
+		t.takeOver(&t.left)
+	} else {
+		t.abandon()
+	}
 	t.wheel.rebuild(t.conns, t.now)
 	t.order = newQueues(t.conns)
 	if t.opt.MaxConnectionsPerIP > 0 {
 		t.addrs = newAddrs(t.conns)
 	}
 	t.rate = bucket{rate: int64(t.opt.AcceptRate)}
-
-	for _, r := range s.rings {
-		t.rd = append(t.rd, newReader(r, t.id))
-	}
 	t.cnt.Cell(cntWalkedSeq).Set(t.rd[0].seen)
 	t.cnt.Cell(cntWalkedBytes).Set(t.rd[0].end)
-	t.rd = append(t.rd, newReader(s.reply[t.id], t.id))
-	for _, r := range s.reply[p.TileCnt:] {
-		t.rd = append(t.rd, newReader(r, t.id))
-	}
 	t.walkedTo()
-	t.groups = make([]group, len(t.rd))
 	for i := range t.groups[:p.RingCnt] {
 		t.groups[i].lists[listActive] = make([]uint32, 0, p.MaxWsConnectionCnt)
 		t.groups[i].lists[listBlocked] = make([]uint32, 0, p.MaxWsConnectionCnt)
@@ -266,6 +288,8 @@ func (t *NetTile) open() (err error) {
 		return err
 	}
 	t.reserve = openReserve()
+	t.carryOn(&t.left)
+	t.left = heritage{}
 	t.slot.pid.Store(uint64(os.Getpid()))
 	t.slot.runs.Add(1)
 	return nil
@@ -373,6 +397,7 @@ func (t *NetTile) Listen(addr string) (string, error) {
 // ListenFd serves a listening socket; the tile owns the descriptor from then on.
 func (t *NetTile) ListenFd(fd int) error {
 	t.listeners = append(t.listeners, listener{fd: fd, more: true})
+	t.adoptOrphans(fd)
 	return t.watch(fd, unix.EPOLLIN|unix.EPOLLET, int32(len(t.listeners)-1), evListener)
 }
 

@@ -60,12 +60,13 @@ func (t *NetTile) sendPing(slot uint32, c *conn) {
 			return
 		}
 	}
-	c.pingAt = t.stamp()
+	at := t.stamp()
 	b := t.head.buf(c.headBuf)[pingSlot*ctlSlot:]
 	n := ws.PutHeader(b, ws.OpPing, true, 4)
-	binary.BigEndian.PutUint32(b[n:], c.pingAt)
+	binary.BigEndian.PutUint32(b[n:], at)
 	c.ctlLen[pingSlot] = uint16(n + 4)
 	c.slow |= slowCtl
+	c.pingAt = at // a ping that goes is awaited; one that is awaited goes
 	c.ping = t.now + t.opt.PongTimeout.Nanoseconds()
 	t.touch(slot)
 }

@@ -18,6 +18,27 @@ func newPool(mem []byte, size uint64, cnt uint32) pool {
 	return p
 }
 
+// claim takes index + 1 i out of those that are free, before any is handed out.
+// held has what was claimed so far. false: it is no buffer, or another's.
+func (p *pool) claim(held map[uint32]bool, i uint32) bool {
+	if i == 0 || i > p.cnt || held[i] {
+		return i == 0
+	}
+	held[i] = true
+	return true
+}
+
+// keep takes what is held out of the free list.
+func (p *pool) keep(held map[uint32]bool) {
+	free := p.free[:0]
+	for _, i := range p.free {
+		if !held[i] {
+			free = append(free, i)
+		}
+	}
+	p.free = free
+}
+
 // get returns a buffer's index + 1, or 0 when all are held.
 func (p *pool) get() uint32 {
 	n := len(p.free)

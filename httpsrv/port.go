@@ -45,6 +45,9 @@ func (t *NetTile) openPorts() error {
 		}
 		*p = appPort{id: i, q: q, run: q.hdr.run.Load(), walked: noPin, bell: tileBell{mem: m, runs: &t.srv.appSlot(i).runs}}
 		q.hdr.want.Store(0)
+		if t.opt.Survive { // it may have died and come again meanwhile: the first look tells
+			p.run--
+		}
 	}
 	for i := range t.conns {
 		if c := &t.conns[i]; c.state != stFree && c.app != 0 {
@@ -65,6 +68,9 @@ func (t *NetTile) port(c *conn) *appPort {
 	}
 	return nil
 }
+
+// noTag is the tag of a connection whose request is yet to be put.
+const noTag = ^uint64(0)
 
 // forward hands a whole request to an application, which answers it. Until then
 // the connection keeps its request buffer and is not read from.
@@ -92,7 +98,10 @@ func (t *NetTile) forward(slot uint32, c *conn, h *h1.Head, raw []byte, r *Respo
 	if c.evFlags &^= evKeeps; keep {
 		c.evFlags |= evKeeps
 	}
-	c.state, c.bound = stAwait, 0
+	c.tag, c.bound = noTag, 0
+	step(ptAnswered)
+	c.state = stAwait
+	step(ptAnswered)
 	t.setDeadline(slot, t.opt.AppTimeout.Nanoseconds())
 	if p.first != 0 || !t.putRequest(slot, c, p, raw) {
 		t.waitRoom(slot, c, p, evLen(len(raw)))
@@ -174,6 +183,7 @@ func (t *NetTile) putEvent(slot uint32, c *conn, p *appPort, e *event, payload [
 	if !p.q.put(e, payload, keep) {
 		return false
 	}
+	step(ptEvent)
 	p.put, t.rings = true, true
 	t.cnt.Cell(cntAppEvents).Inc()
 	return true

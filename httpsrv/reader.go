@@ -29,17 +29,47 @@ type reader struct {
 func newReader(r *ring, tile int) *reader {
 	rd := &reader{r: r, line: r.pins[tile]}
 	rd.unpin()
+	rd.toHead()
+	return rd
+}
+
+// resumeReader returns the reader of a tile that carries on what its predecessor
+// left: it stands where that one's walk stood. Where those descriptors are gone
+// it stands at the head and has overruns to be dealt with.
+func resumeReader(r *ring, tile int) *reader {
+	rd := &reader{r: r, line: r.pins[tile]}
+	rd.unpin()
 	m := &rd.walking
+	if seq := rd.line.seen; r.hdr.head.Load()-seq <= r.mask && r.read(seq, m) {
+		rd.stand(seq, m)
+		return rd
+	}
+	rd.toHead()
+	rd.overruns++
+	return rd
+}
+
+// toHead has the reader stand at what is published now.
+func (rd *reader) toHead() {
 	for {
-		head := r.hdr.head.Load()
+		head := rd.r.hdr.head.Load()
 		step(ptLookup)
-		if r.read(head, m) {
-			rd.seen, rd.end, rd.side = head, m.end[areaBroadcast], m.end[areaSide]
-			rd.from, rd.prev, rd.last = rd.end, rd.end, rd.end
-			return rd
+		if rd.r.read(head, &rd.walking) {
+			rd.stand(head, &rd.walking)
+			rd.settled()
+			return
 		}
 	}
 }
+
+func (rd *reader) stand(seq uint64, m *message) {
+	rd.seen, rd.end, rd.side = seq, m.end[areaBroadcast], m.end[areaSide]
+	rd.from, rd.prev, rd.last = rd.end, rd.end, rd.end
+}
+
+// settled writes down how far the walk has come, once all is done that the
+// descriptors up to there ask for and before any cursor passes their ends.
+func (rd *reader) settled() { rd.line.seen = rd.seen }
 
 // behind reports whether messages were published that have not been walked.
 func (rd *reader) behind() bool { return rd.r.hdr.head.Load() != rd.seen }
@@ -77,9 +107,11 @@ func (rd *reader) walk(side func(*message)) (n uint64) {
 			}
 		} else if side != nil {
 			side(m)
+			rd.line.seen = s
 		}
 		rd.seen, rd.end, rd.side = s, m.end[areaBroadcast], m.end[areaSide]
 	}
+	rd.settled()
 	return n
 }
 
@@ -155,6 +187,15 @@ func (rd *reader) slices(cursor, to uint64, v *shmem.Iovs) {
 	if b != 0 {
 		v.Add(d[:b])
 	}
+}
+
+// after returns the cursor n bytes on, wherever the send that took them went
+// up to: over the gap of its lap, if that has one.
+func (rd *reader) after(cursor, n uint64) uint64 {
+	if n == 0 {
+		return cursor
+	}
+	return rd.advance(cursor, rd.end, n)
 }
 
 // advance returns the cursor n bytes on, over a gap if one lies between.

@@ -36,6 +36,7 @@ func (t *NetTile) read(slot uint32, p []byte) (n int, stop bool) {
 	n, e := sys.recv(int(t.conns[slot].fd), p)
 	switch {
 	case n > 0:
+		step(ptReceived)
 		t.cnt.Cell(cntRecvs).Inc()
 		t.cnt.Cell(cntRecvBytes).Add(uint64(n))
 		return n, false
@@ -112,13 +113,16 @@ func (t *NetTile) holdsOn(slot uint32, c *conn) {
 	if t.owing(c) { // it was not read from because it does not read
 		why = CloseWsClientTooSlow
 	}
+	id := t.connID(slot)
+	if t.closeSoon(slot, why.code(), why.String(), why); c.state != stClosing || t.connID(slot) != id {
+		return
+	}
 	c.flags |= flFailed
 	rx := *c.rxNow()
 	rx.done = rx.end
 	c.rxCommit(&rx)
 	t.putBuf(&t.recv, &c.recvBuf)
 	t.putBuf(&t.msg, &c.msgBuf)
-	t.closeSoon(slot, why.code(), why.String(), why)
 }
 
 // waitBuf leaves a connection unread until a pool has a buffer again.

@@ -75,7 +75,11 @@ const ringHdrSz = 512
 type pinLine struct {
 	_   structs.HostLayout
 	pin [areaCnt]atomic.Uint64 // lowest offset in use, or noPin
-	_   [112]byte
+
+	// Last descriptor that the tile has walked, and done what it asks for: its
+	// successor goes on behind it. Nobody else reads it.
+	seen uint64
+	_    [104]byte
 }
 
 // desc describes one message. It is written whole before head moves to it; a
@@ -156,6 +160,7 @@ func ringNew(mem shmem.Mem, p ringParams, id uint32, epoch, seq0 uint64) error {
 		for a := range pl.pin {
 			pl.pin[a].Store(noPin)
 		}
+		pl.seen = seq0
 	}
 	// The sentinel: what is published now always exists. Every other
 	// descriptor bears a number that no reader asks for.

@@ -19,6 +19,14 @@ const (
 	ptLookup                       // a joiner has read head, and has not looked its position up yet
 	ptDescRead                     // a reader has found a descriptor's number good, and has not copied it yet
 	ptTakeover                     // a role has been taken, and nothing of it touched yet
+	ptSent                         // the kernel took bytes, and that is not all written down
+	ptReceived                     // bytes lie in the memory, and that is not all written down
+	ptAnswered                     // a connection is on its way from one state to the next
+	ptQueued                       // a message for one connection is being put
+	ptPonged                       // an answer to a ping is being put
+	ptAccepted                     // a socket was accepted, and has no entry yet
+	ptClosed                       // a socket was closed, and its entry is not free yet
+	ptEvent                        // an event was put for an application, and that is not all written down
 )
 
 // rule names one rule of the reclaim protocol, so that the exploring test can

@@ -104,6 +104,7 @@ func (t *NetTile) sendRing(slot uint32, c *conn, p txPos) bool {
 	rd.slices(cur, to, &t.iov)
 	n, all := t.give(slot, c, rd)
 	if all {
+		step(ptSent)
 		c.slow &^= slowMid
 		c.flags &^= flFresh
 		c.commit(txPos{p.pos + uint64(n), to})
@@ -159,8 +160,11 @@ func (t *NetTile) sendCtl(slot uint32, c *conn, p txPos) bool {
 		c.commit(txPos{p.pos + uint64(n), p.at + uint64(n)})
 		return false
 	}
+	step(ptSent)
 	c.ctlLen[piece] = 0
+	step(ptSent)
 	c.commit(txPos{p.pos + uint64(n), at(srcRing, c.cursor)})
+	step(ptSent)
 	switch {
 	case piece == ctlClose:
 		c.flags |= flSentClose
@@ -217,19 +221,11 @@ func (t *NetTile) sendPend(slot uint32, c *conn, p txPos) bool {
 		return false
 	}
 	off += uint64(n)
+	step(ptSent)
 	c.pendPos = off
 	// A message's entry goes only after what says where the stream stands.
 	c.commit(txPos{p.pos + uint64(n), at(srcPend, off)})
-	for c.pendHead != 0 {
-		e := &t.pend[c.pendHead-1]
-		if e.start+uint64(e.len) > off {
-			break
-		}
-		t.popPend(c)
-		if c.state == stStream {
-			t.cnt.Cell(cntDelivered).Inc()
-		}
-	}
+	t.popSent(c)
 	if !all {
 		return false
 	}
@@ -237,6 +233,21 @@ func (t *NetTile) sendPend(slot uint32, c *conn, p txPos) bool {
 		c.commit(txPos{p.pos + uint64(n), at(srcRing, c.cursor)})
 	}
 	return true
+}
+
+// popSent takes off those of the connection's own messages that are sent.
+func (t *NetTile) popSent(c *conn) {
+	for c.pendHead != 0 {
+		e := &t.pend[c.pendHead-1]
+		if e.start+uint64(e.len) > c.pendPos {
+			return
+		}
+		step(ptSent)
+		t.popPend(c)
+		if c.state == stStream {
+			t.cnt.Cell(cntDelivered).Inc()
+		}
+	}
 }
 
 func (t *NetTile) popPend(c *conn) {
@@ -271,10 +282,12 @@ func (t *NetTile) lostPend(slot uint32, mid bool) {
 		t.reset(slot, why)
 		return
 	}
-	t.dropPend(c)
-	c.slow &^= slowPend
 	c.commit(txPos{c.pos().pos, at(srcRing, c.cursor)})
-	t.evict(slot)
+	id := t.connID(slot)
+	if t.evict(slot); c.state != stFree && t.connID(slot) == id { // only now: a stream must not go on without them
+		t.dropPend(c)
+		c.slow &^= slowPend
+	}
 }
 
 // settle is reached when a connection has got all there is. It reports whether

@@ -99,6 +99,9 @@ func (t *simTile) bodyOf(c *simClient, b []byte) (resp Response) {
 func (t *simTile) message(id ConnID, c *simClient, op byte, data []byte) {
 	w, ws := t.w, c.role.(*simWs)
 	ws.arrived(op, data)
+	nc := &t.t.conns[id.Slot()]
+	done := nc.rxNow().done
+	t.shield = func() bool { return nc.rxNow().done == done && nc.state == stStream }
 	if w.chance(w.plan.reply) {
 		st := t.t.Stage()
 		if w.chance(0.5) {

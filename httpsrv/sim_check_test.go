@@ -7,8 +7,13 @@ package httpsrv
 func (t *simTile) lap() {
 	rd := t.t.rd[0]
 	seen := rd.end
-	if t.busy() { // maybe in the middle of a pass
+	if t.busy() || !t.up { // maybe in the middle of a pass, or was at its death
 		seen = rd.prev
+	}
+	for i := range t.t.conns { // what its predecessor died before
+		if c := &t.t.conns[i]; t.fresh && c.state == stStream && c.ring >= 0 {
+			seen = min(seen, c.ringPos())
+		}
 	}
 	limit := &rd.r.hdr.limit
 	if limit[areaBroadcast].Load() > seen || limit[areaSide].Load() > t.sideSeen {

@@ -49,12 +49,7 @@ func (k *simKernel) enter() {
 	w := k.w
 	w.meanwhile()
 	if n := len(w.running); n > 0 {
-		if t := w.running[n-1]; t.doom > 0 {
-			if t.doom--; t.doom == 0 {
-				w.tell("tile %d dies", t.id)
-				panic(simDeath{})
-			}
-		}
+		w.running[n-1].age()
 	}
 }
 
@@ -342,4 +337,61 @@ func simErr(e unix.Errno) string {
 		return "ok"
 	}
 	return unix.ErrnoName(e)
+}
+
+func (k *simKernel) acceptKept(fd int, from *unix.RawSockaddrAny) (int, unix.Errno) {
+	return k.accept(fd, from)
+}
+
+func (k *simKernel) peername(fd int) (unix.Sockaddr, error) {
+	return &unix.SockaddrInet4{Port: k.socketOf(fd, "getpeername").cl.n}, nil
+}
+
+func (k *simKernel) inherited() (fds []int) {
+	for _, fd := range k.openFds(k.w.running[len(k.w.running)-1]) {
+		if _, ok := k.fds[fd].(*simSocket); ok {
+			fds = append(fds, fd)
+		}
+	}
+	return fds
+}
+
+func (k *simKernel) position(fd int) (tx, rx uint64, state uint8, err error) {
+	k.enter()
+	s := k.socketOf(fd, "TCP_INFO")
+	switch {
+	case s.dead:
+		state = tcpClose
+	case s.shut && s.peerFin:
+		state = tcpClosing
+	case s.shut:
+		state = tcpFinWait1
+	case s.peerFin:
+		state = tcpCloseWait
+	default:
+		state = tcpEstablished
+	}
+	return uint64(s.taken), uint64(s.given), state, nil
+}
+
+// exitKept closes what t's process had open, but for the sockets: a keeper has them.
+func (k *simKernel) exitKept(t *simTile) {
+	for _, fd := range k.openFds(t) {
+		switch f := k.fds[fd].(type) {
+		case *simSocket:
+			if f.item != nil {
+				f.item.gone = true
+			}
+		case *simListener:
+			if fd != t.fd { // it was being made
+				k.shut(fd, f)
+				continue
+			}
+			if f.item != nil {
+				f.item.gone = true
+			}
+		default:
+			k.shut(fd, f)
+		}
+	}
 }

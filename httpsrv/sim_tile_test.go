@@ -12,17 +12,23 @@ import (
 // simTile is a network tile's process: the real NetTile with an application in its
 // callbacks (sim_app_test.go), and what is checked of it (sim_check_test.go).
 type simTile struct {
-	w    *simWorld
-	id   int
-	t    *NetTile
-	fd   int      // of the listener
-	bell *simItem // nil until the doorbell is watched
-	up   bool     // it is started, and lives
-	doom int      // system calls left to live; 0: no end in sight
+	w     *simWorld
+	id    int
+	t     *NetTile
+	fd    int      // of the listener
+	bell  *simItem // nil until the doorbell is watched
+	up    bool     // it is started, and lives
+	fresh bool     // it has taken over, and not come round yet
+	doom  int      // system calls left to live; 0: no end in sight
 
-	body     Static
-	life     map[ConnID]int // 1 open, 2 streams; of this process
-	accepted int            // by the kernel, for all processes of the tile
+	shield func() bool // no death while it says so: what a callback did would be done twice
+
+	body Static
+	life map[ConnID]int // 1 open, 2 streams; of this process
+
+	lifeAgain map[ConnID]int // of the process before one that did not come to live
+
+	accepted int // by the kernel, for all processes of the tile
 	deaths   int
 	starts   int
 
@@ -42,37 +48,63 @@ var simBellDir = sync.OnceValue(func() string {
 
 // start starts the process; it may take more than one.
 func (t *simTile) start() {
-	for !t.tryStart() {
+	for n := 0; !t.tryStart(); n++ {
+		if n > 200 {
+			t.w.fail("tile %d never starts", t.id)
+		}
 	}
 }
 
 func (t *simTile) tryStart() bool {
 	w := t.w
-	t.life, t.bell, t.doom, t.up = map[ConnID]int{}, nil, 0, false
+	before := t.left()
+	t.life, t.bell, t.doom, t.up, t.shield = map[ConnID]int{}, nil, 0, false, nil
 	t.starts++
 	if t.starts > 20 {
 		calm := w.calm
 		w.calm = true
 		defer func() { w.calm = calm }()
 	}
+	running, depth := len(w.running), w.depth
 	w.running = append(w.running, t)
-	defer func() { w.running = w.running[:len(w.running)-1] }()
+	inTaking[t.id] = nil
+	up := false
+	defer func() {
+		w.running, w.depth = w.running[:running], depth
+		if up || !w.plan.survive {
+			return
+		}
+		switch e := recover(); e {
+		case nil, simDeath{}: // in the middle of taking over
+			t.lifeAgain = before.life
+			letGo(inTaking[t.id])
+			w.k.exitKept(t)
+		default:
+			panic(e)
+		}
+	}()
+	if w.plan.survive && !w.calm && w.chance(0.3) {
+		t.doom = 1 + w.rnd.IntN(60)
+	}
 	nt, err := w.srv.TakeTile(t.id, TileOptions{
 		Callbacks: t.callbacks(), BellPath: fmt.Sprintf("%s/%d", simBellDir(), t.id),
 		RequestTimeout: time.Duration(w.plan.reqTime), CloseTimeout: time.Duration(w.plan.clTime), IdleTimeout: time.Duration(w.plan.reqTime),
 		BodyTimeout: time.Duration(w.plan.reqTime), WriteTimeout: time.Duration(w.plan.reqTime),
 		PongTimeout: time.Duration(w.plan.reqTime), PingInterval: time.Duration(w.plan.pings),
-		KeepAlive: w.plan.keepAlive, OnFull: w.plan.onFull, ReplyWait: time.Duration(w.plan.replyWait), AcceptRate: w.plan.rate,
+		KeepAlive: w.plan.keepAlive, Survive: w.plan.survive, OnFull: w.plan.onFull, ReplyWait: time.Duration(w.plan.replyWait), AcceptRate: w.plan.rate,
 	})
 	if err == nil {
 		t.t = nt
-		if _, err = nt.Listen("127.0.0.1:0"); err != nil {
+		t.carried(before)
+		if _, ok := w.k.fds[t.fd]; ok {
+			err = nt.ListenFd(t.fd)
+		} else if _, err = nt.Listen("127.0.0.1:0"); err != nil {
 			nt.Release()
 		}
 	}
 	if err != nil {
 		w.tell("tile %d does not start: %v", t.id, err)
-		if len(w.k.openFds(t)) > 0 {
+		if len(w.k.openFds(t)) > 0 && !w.plan.survive {
 			w.fail("descriptors left by a tile that did not start (%v)", err)
 		}
 		return false
@@ -81,19 +113,84 @@ func (t *simTile) tryStart() bool {
 	if t.body, err = w.srv.AddStatic("page", simNoise[:1500]); err != nil {
 		w.fail("%v", err)
 	}
-	t.up = true
+	t.up, up, t.fresh = true, true, w.plan.survive
 	w.tell("tile %d started", t.id)
 	return true
 }
 
-// letGo frees what a run that ended anywhere still holds.
-func (t *simTile) letGo() {
-	if t.t != nil && t.t.lock != nil {
-		if t.t.bell != nil {
-			t.t.bell.Leave()
+// simLeft is what a process left to the one that carries on.
+type simLeft struct {
+	life           map[ConnID]int
+	lost, internal uint64 // closed for this reason before
+	dead           uint64 // connections that nobody could carry on
+}
+
+func (t *simTile) left() (l simLeft) {
+	l.life = t.lifeAgain
+	if t.lifeAgain = nil; l.life == nil {
+		l.life = t.life
+	}
+	cnt, err := t.w.srv.Counters(t.id)
+	if err != nil {
+		t.w.fail("%v", err)
+	}
+	l.lost, l.internal = cnt.Cell(cntClosed0+int(CloseTileLost)).Load(), cnt.Cell(cntClosed0+int(CloseInternal)).Load()
+	for id := range l.life {
+		if s := t.w.byID[id].s; s.dead || s.closed {
+			l.dead++
 		}
-		_ = t.t.lock.Unlock()
-		t.t.lock = nil
+	}
+	return l
+}
+
+// carried: every connection whose socket lived is carried on.
+func (t *simTile) carried(before simLeft) {
+	if !t.w.plan.survive {
+		return
+	}
+	t.t.Each(func(id ConnID, ws bool) {
+		if t.life[id] = 1; ws {
+			t.life[id] = 2
+		}
+	})
+	for id := range before.life {
+		if c := t.w.byID[id]; t.life[id] == 0 {
+			if c.lost = true; c.s.refused && c.s.closed {
+				before.dead++ // the epoll had no room for it
+			}
+		}
+	}
+	cnt := func(why CloseReason) uint64 { return t.t.cnt.Cell(cntClosed0 + int(why)).Load() }
+	if n := cnt(CloseInternal) - before.internal; n > 0 {
+		t.w.fail("tile %d: %d connections made no sense to the successor", t.id, n)
+	}
+	if n := cnt(CloseTileLost) - before.lost; n > before.dead {
+		t.w.fail("tile %d: the successor lost %d connections, of which %d were dead", t.id, n, before.dead)
+	}
+	t.w.tell("tile %d carries %d connections on", t.id, len(t.life))
+	t.tellTable()
+}
+
+// age brings the end nearer.
+func (t *simTile) age() {
+	if t.doom == 0 || t.shield != nil && t.shield() {
+		return
+	}
+	t.shield = nil
+	if t.doom--; t.doom == 0 {
+		t.w.tell("tile %d dies", t.id)
+		panic(simDeath{})
+	}
+}
+
+// letGo frees what a run that ended anywhere still holds.
+func letGo(t *NetTile) {
+	if t != nil && t.lock != nil {
+		if t.bell != nil {
+			t.bell.Leave()
+		}
+		_ = t.lock.Unlock()
+		t.lock = nil
 	}
 }
 
@@ -143,7 +240,7 @@ func (t *simTile) poll(timeout int) (work int) {
 		t.kick()
 	}
 	work = t.t.Poll(w.now, timeout)
-	died, t.sideSeen = false, published
+	died, t.fresh, t.sideSeen = false, false, published
 	w.running = w.running[:running]
 	t.runsShort()
 	t.checkPins()
@@ -161,6 +258,14 @@ func (t *simTile) die() {
 	t.t.bell.Leave()
 	_ = t.t.lock.Unlock()
 	t.t.lock = nil
+	if w.plan.survive {
+		for _, c := range w.clients { // answered, and in no entry: they are let go
+			c.lost = c.lost || c.s.tile == t && c.s.fd != 0 && c.id == 0 && c.s.taken > 0
+		}
+		w.k.exitKept(t)
+		t.start()
+		return
+	}
 	for id := range t.life {
 		w.byID[id].lost = true
 	}

@@ -71,8 +71,9 @@ type simPlan struct {
 	pings           int64 // ns between them; negative: none
 	replyWait       int64
 	onFull          OnFull
-	rate            int // of accepting
-	talk            int // bytes that a WebSocket client may have yet to write
+	rate            int  // of accepting
+	survive         bool // connections outlive the death of their tile
+	talk            int  // bytes that a WebSocket client may have yet to write
 }
 
 type (
@@ -111,6 +112,9 @@ func simPlanOf(r *rand.Rand) simPlan {
 	if plan.talk = 4000; r.IntN(4) == 0 { // more at once than a receive buffer holds
 		plan.talk, plan.rcvCap, plan.sndCap, plan.steps = 40000, 1<<16, max(plan.sndCap, 1000), 300
 	}
+	if plan.survive = r.IntN(2) == 0; plan.survive {
+		plan.deaths = some(0.002, 0.01, 0.05)
+	}
 	return plan
 }
 
@@ -124,7 +128,8 @@ func simRun(seed uint64, story *simStory) (w *simWorld) {
 		e := recover()
 		sys, stepHook = linux{}, nil
 		for _, t := range w.tiles { // free for the next run
-			t.letGo()
+			letGo(t.t)
+			letGo(inTaking[t.id])
 		}
 		if w.prod != nil && w.prod.st.lock != nil {
 			_ = w.prod.st.Close()
@@ -203,8 +208,11 @@ func (w *simWorld) meanwhile() {
 // point is a place between two accesses to shared memory: while a tile stands
 // there the producer, for one, may act.
 func (w *simWorld) point(point) {
-	if len(w.running) > 0 && !w.producing {
+	if n := len(w.running); n > 0 && !w.producing {
 		w.meanwhile()
+		if w.plan.survive {
+			w.running[n-1].age()
+		}
 	}
 }
 

@@ -14,4 +14,9 @@ func step(p point) {
 	}
 }
 
+// inTaking is who took each tile's role last.
+var inTaking [256]*NetTile
+
+func taking(t *NetTile) { inTaking[t.id] = t }
+
 func holds(r rule) bool { return r != brokenRule }

@@ -10,3 +10,5 @@ func step(point) {}
 // keeps all of them; the exploring build breaks one at a time to show that the
 // test would notice.
 func holds(rule) bool { return true }
+
+func taking(*NetTile) {}

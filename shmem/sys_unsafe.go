@@ -97,13 +97,22 @@ func Recv(fd int, p []byte) (int, unix.Errno) {
 // writes the peer's address to from, which may be nil. It returns -1 and the errno on failure, EAGAIN when nobody
 // waits. A blocking listener blocks the thread.
 func Accept(fd int, from *unix.RawSockaddrAny) (int, unix.Errno) {
+	return accept(fd, from, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+}
+
+// AcceptKept is Accept of a socket that stays open in whatever the process, or one that shares its descriptors, executes.
+func AcceptKept(fd int, from *unix.RawSockaddrAny) (int, unix.Errno) {
+	return accept(fd, from, unix.SOCK_NONBLOCK)
+}
+
+func accept(fd int, from *unix.RawSockaddrAny, flags uintptr) (int, unix.Errno) {
 	n := uint32(unix.SizeofSockaddrAny)
 	var np *uint32
 	if from != nil {
 		np = &n
 	}
 	c, _, e := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(fd), uintptr(unsafe.Pointer(from)), uintptr(unsafe.Pointer(np)),
-		unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+		flags, 0, 0)
 	if e != 0 {
 		return -1, e
 	}
