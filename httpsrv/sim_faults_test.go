@@ -49,8 +49,8 @@ var simFaults = []simFault{
 	{"a pin outlives its send", "send.go", `if rd != nil {
 		rd.unpin()`, `if rd != nil && !(FAULT) {
 		rd.unpin()`},
-	{"a response's body is sent twice", "http.go", `t.enqueue(slot, int16(t.replyRing()), r.bodyOff, r.bodyLen, 0)`,
-		`t.enqueue(slot, int16(t.replyRing()), r.bodyOff, r.bodyLen, 0); if FAULT { t.enqueue(slot, int16(t.replyRing()), r.bodyOff, r.bodyLen, 0) }`},
+	{"a response's body begins a byte late", "http.go", `ok = t.enqueue(slot, int16(t.replyRing()), r.bodyOff, r.bodyLen, 0)`,
+		`ok = t.enqueue(slot, int16(t.replyRing()), r.bodyOff, r.bodyLen, 0); if FAULT && ok { t.pend[c.pendTail-1].off++ }`},
 	{"a response's head buffer is freed before it is sent", "http.go", `c.ctlLen[ctlHead] = uint16(n)`,
 		`c.ctlLen[ctlHead] = uint16(n); if FAULT { t.head.free = append(t.head.free, c.headBuf) }`},
 	{"a connection is closed at once after its response", "http.go", `	t.linger(slot, c)`, `	if FAULT { t.drop(slot, c.reason); return }; t.linger(slot, c)`},
@@ -68,8 +68,8 @@ var simFaults = []simFault{
 		if c.flags&flMore != 0 && !(FAULT) {`},
 	{"a descriptor is closed twice", "closing.go", `sys.close(int(c.fd))`, `sys.close(int(c.fd)); if FAULT { sys.close(int(c.fd)) }`},
 	{"a buffer is never given back", "closing.go", `t.putBuf(&t.msg, &c.msgBuf)
-	c.state, c.fd = stFree, -1`, `if FAULT { c.msgBuf = 0 }; t.putBuf(&t.msg, &c.msgBuf)
-	c.state, c.fd = stFree, -1`},
+	step(ptClosed)`, `if FAULT { c.msgBuf = 0 }; t.putBuf(&t.msg, &c.msgBuf)
+	step(ptClosed)`},
 	{"a tile sleeps without a last look", "poll.go", `if t.behind() || t.roomCame() {`, `if !(FAULT) && t.behind() || t.roomCame() {`},
 	{"a shortage ends accepting", "accept.go", `default: // ENOMEM, ENOBUFS`, `default: // ENOMEM, ENOBUFS
 			if FAULT { l.more = false; return n }`},
@@ -80,6 +80,18 @@ var simFaults = []simFault{
 		}`, `c.flags |= flMore
 			if FAULT { c.flags &^= flMore }
 		}`},
+	{"a successor trusts the plan, and not the kernel's count", "adopt.go", `n := took - p.pos`, `n := took - p.pos; if FAULT { n = 0 }`},
+	{"a successor forgets the bytes that were received last", "adopt.go", `r.end = got`, `if !(FAULT) { r.end = got }`},
+	{"a successor answers a ping again", "adopt.go", `end, ok := t.answeredPing(c, piece); ok && `, `end, ok := t.answeredPing(c, piece); !(FAULT) && ok && `},
+	{"a successor has a message sent again", "deliver.go", `t.pend[last-1].off == off {`, `t.pend[last-1].off == off && !(FAULT) {`},
+	{"a successor does not walk what its predecessor died before", "reader.go", `side(m)
+			rd.line.seen = s`, `if FAULT { rd.line.seen = s }; side(m)
+			rd.line.seen = s`},
+	{"a successor does not know that a client stands inside a frame", "adopt.go", `ok && b == cur {`, `FAULT || ok && b == cur {`},
+	{"an answer's state comes before its bytes", "http.go", `	ok = true
+	switch {`, `	ok = true
+	if FAULT { c.state = stRespond; step(ptAnswered) }
+	switch {`},
 	{"a pipelined request is answered twice", "keepalive.go", `rx.done += rx.left`, `if !(FAULT && rx.end > rx.done+rx.left) { rx.done += rx.left }`},
 }
 
