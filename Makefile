@@ -5,7 +5,7 @@ RACE := ./shmem ./wksp ./tile/... ./httpsrv/... ./cmd/tilewire/control ./cmd/til
 # -p 1: the packages of timing take turns, there are but two CPUs.
 GOTEST := go test -p 1
 
-.PHONY: help build try test quick race conformance explore stress fuzz abuse browser bench bench-quick bench-diff lint clean
+.PHONY: help build try test quick race conformance explore stress survive fuzz abuse browser bench bench-quick bench-diff lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ explore: ## deaths before every store, interleavings of shared memory, httpsrv o
 
 stress: ## processes, slow clients, kills and a small ring, every byte verified
 	TILEWIRE_STRESS=full $(GOTEST) -count=1 -v -timeout 20m -run Stress ./httpsrv ./tile
+
+survive: build ## hundreds of kills of the network tile beside 300 clients that verify every byte, two minutes (docs/survive.md)
+	go run ./scripts/survive
 
 fuzz: ## every fuzz target for FUZZTIME (30s) each
 	@scripts/fuzz.sh $(FUZZTIME)

@@ -593,14 +593,6 @@ func (t *NetTile) Each(f func(id ConnID, ws bool)) {
 // it with TileOptions.Survive and these sockets open: nothing is closed but what
 // is the process's own. It is called between two Polls; death does it as well.
 func (t *NetTile) HandOver() {
-	t.ringApps()
-	for i := range t.ports {
-		t.ports[i].bell.leave()
-	}
-	for _, rd := range t.rd {
-		rd.unpin()
-	}
-	t.refused.expire(0)
 	t.conns, t.listeners = nil, nil // Release leaves them alone
 	t.Release()
 }

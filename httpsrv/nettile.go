@@ -355,6 +355,7 @@ func (t *NetTile) Release() {
 	}
 	if t.bell != nil {
 		t.bell.Leave()
+		t.bell = nil
 	}
 	t.refused.expire(0)
 	if t.reserve >= 0 {

@@ -60,18 +60,19 @@ func TestDrainEndsListening(t *testing.T) {
 	}
 }
 
-// A tile that dies while it drains takes its clients along: there is nobody left to wait for.
+// The successor of a tile that dies while it drains goes on with that: its clients are sent away as they would have been.
 func TestTileDiesWhileDraining(t *testing.T) {
 	t.Parallel()
-	p := runs(t, "dies", "--drain-grace", "1h", "--", "sleep", "1000")
-	p.dial()
+	p := runs(t, "dies", "--drain-grace", "1s", "--drain-time", "200ms", "--", "sleep", "1000")
+	c := p.dial()
 	p.signal(unix.SIGTERM)
 	p.says(`"msg":"draining","clients":1`)
 	if err := unix.Kill(children(t, p.cmd.Process.Pid)["tw net:0"], unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
+	c.closes(websocket.StatusServiceRestart, "restarting")
 	p.exit(0)
-	p.says(`"msg":"died","tile":"net:0"(?s:.*)"msg":"ended","tile":"net:0"(?s:.*)"msg":"ended","tile":"source:0"`)
+	p.says(`"msg":"died","tile":"net:0"(?s:.*)"msg":"restarted","tile":"net:0"(?s:.*)"msg":"ended","tile":"net:0"(?s:.*)"msg":"ended","tile":"source:0"`)
 }
 
 // Messages go on while clients are sent away, and each gets all that came before its close.

@@ -2,26 +2,32 @@ package main
 
 import (
 	"log/slog"
+	"runtime"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/tilewire/tilewire/cmd/tilewire/instance"
 	"github.com/tilewire/tilewire/cmd/tilewire/page"
 	"github.com/tilewire/tilewire/httpsrv"
 	"github.com/tilewire/tilewire/shmem"
 	"github.com/tilewire/tilewire/tile"
+	"github.com/tilewire/tilewire/tile/keeper"
 	"github.com/tilewire/tilewire/tile/sandbox"
 )
 
 // netTile is a network tile's process: one loop over Poll.
 type netTile struct {
 	*httpsrv.NetTile
-	name  string // kind:id
-	life  *instance.Life
-	o     httpsrv.TileOptions
-	gen   uint64          // of the settings that it has
-	drain *instance.Drain // that it obeys
-	until int64           // when it ends, whoever is left; 0: it serves
-	log   *slog.Logger
+	name   string // kind:id
+	params httpsrv.Params
+	life   *instance.Life
+	o      httpsrv.TileOptions
+	gen    uint64          // of the settings that it has
+	drain  *instance.Drain // that it obeys
+	until  int64           // when it ends, whoever is left; 0: it serves
+	log    *slog.Logger
+	kept   bool // a keeper holds what it has open: its successor carries on
 }
 
 func runNetTile(a tileArgs, fds []int, history uint32) (err error) {
@@ -38,10 +44,11 @@ func runNetTile(a tileArgs, fds []int, history uint32) (err error) {
 	if err != nil {
 		return err
 	}
-	n := &netTile{name: cnc.Name(), life: in.Life(), log: logger(), o: httpsrv.TileOptions{
+	n := &netTile{name: cnc.Name(), params: in.Server.Params(), life: in.Life(), log: logger(), o: httpsrv.TileOptions{
 		BellPath: in.Bell(a.id), SndBuf: sndBuf, Callbacks: httpsrv.Callbacks{Request: routes(home, history, probe)},
 	}}
 	n.o.OnRefusedOrigin = newRefusedOrigins(n.log).refused
+	n.o.Survive = keeper.Wanted()
 	v, err := n.settings()
 	if err != nil {
 		return err
@@ -52,11 +59,17 @@ func runNetTile(a tileArgs, fds []int, history uint32) (err error) {
 	defer n.Release()
 	probe.stage = n.Stage()
 	for _, fd := range fds {
+		if n.o.Survive && !listens(fd) { // a predecessor that was draining has closed it
+			continue
+		}
 		if err := n.ListenFd(fd); err != nil {
 			return err
 		}
 	}
 	n.obey(v.Drain)
+	if n.o.Survive {
+		n.keep()
+	}
 	loop := tile.Loop{Cnc: cnc, CPU: a.cpu, KeepOff: a.cpu != tile.Float}
 	a.confine(&loop, sandbox.NetCalls)
 	loop.OnSignal = func(s tile.Signal) {
@@ -80,6 +93,24 @@ func runNetTile(a tileArgs, fds []int, history uint32) (err error) {
 	}
 	n.leave()
 	return nil
+}
+
+// keep makes the tile's keeper. Without one it serves all the same.
+func (n *netTile) keep() {
+	runtime.LockOSThread() // not pinned yet: what the keeper makes inherits its CPUs
+	defer runtime.UnlockOSThread()
+	p := n.params
+	if _, err := keeper.Start(n.name, int(p.MaxConnectionCnt+p.MaxWsConnectionCnt)+64); err != nil {
+		n.log.Warn("connections will not outlive this tile", "error", err.Error())
+		return
+	}
+	n.kept = true
+}
+
+// listens reports whether fd is a listening socket.
+func listens(fd int) bool {
+	on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	return err == nil && on != 0
 }
 
 // settings reads the settings in force into n.o.
@@ -139,12 +170,16 @@ func (n *netTile) over(now int64) bool {
 	return all == 0 || now > n.until
 }
 
-// leave closes who is there, in a bounded time: with 1001 when the instance stops, with 1012 when this tile alone is
-// restarted.
+// leave closes who is there, in a bounded time: with 1001 when the instance stops. When this tile alone is restarted its
+// successor carries them on, or, if there can be none, they are closed with 1012.
 func (n *netTile) leave() {
 	code, text, why := uint16(httpsrv.CodeGoingAway), "shutting down", httpsrv.CloseShutdown
 	var v instance.Settings
 	if _, err := n.life.Settings(&v); err == nil && v.Restarting == n.name {
+		if n.kept {
+			n.HandOver()
+			return
+		}
 		code, text, why = httpsrv.CodeRestart, "restarting", httpsrv.CloseDrain
 	}
 	n.Drain(code, text, why, time.Second)

@@ -294,7 +294,7 @@ func TestPipeKilledLeavesNothing(t *testing.T) {
 	p := serve(t)
 	addr := strings.TrimSuffix(strings.TrimPrefix(p.url, "http://"), "/")
 	kids := children(t, p.cmd.Process.Pid)
-	if len(kids) != 1 {
+	if len(kids) != 2 { // the tile and its keeper
 		t.Fatalf("children: %v", kids)
 	}
 	var dead []func()

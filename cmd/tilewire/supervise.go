@@ -125,8 +125,11 @@ func netSpec(in *instance.Instance, id, cpu int, l listeners) (topo.Spec, error)
 	for i := range fds {
 		fds[i] = strconv.Itoa(3 + i)
 	}
-	return tileSpec(in, instance.Tile{Kind: kindNet, ID: id}, cpu, l.files,
+	s, err := tileSpec(in, instance.Tile{Kind: kindNet, ID: id}, cpu, l.files,
 		"--history", strconv.FormatUint(uint64(in.Info.History), 10), "--listen-fds", strings.Join(fds, ","))
+	s.Keep = true
+	s.Upgrade, _ = os.Executable() // what lies there when it is restarted
+	return s, err
 }
 
 // tileSpec is how any tile is started: this program again, as a process of its own.

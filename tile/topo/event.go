@@ -23,9 +23,10 @@ const (
 	Forced                // the tile did not end by itself when told to: a signal (Cause) was sent
 	Stray                 // a process that a tile left behind was ended
 	LeftDown              // an optional tile refused to run, or cannot be started: it stays down, alone
+	Unkept                // the tile's keeper died: its connections end with it until it is restarted
 )
 
-var whatNames = [...]string{"started", "restarted", "ready", "died", "stuck", "recovered", "unready", "gave up", "forced", "stray", "left down"}
+var whatNames = [...]string{"started", "restarted", "ready", "died", "stuck", "recovered", "unready", "gave up", "forced", "stray", "left down", "keeper died"}
 
 // String gives the name in lower case, 'unknown' for anything else.
 func (w What) String() string {

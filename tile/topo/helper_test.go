@@ -137,8 +137,12 @@ func childMain(part string) error {
 		<-term
 		fmt.Println("caught")
 		return nil
+	case "keep":
+		return echoTile(c, &l)
 	case "supervisor":
 		return superviseAndReport("sleep", 0)
+	case "keeping supervisor":
+		return superviseAndReport("keep", 0)
 	case "gentle supervisor":
 		return superviseAndReport("catches", syscall.SIGTERM)
 	}
@@ -210,7 +214,7 @@ func listFDs() error {
 // superviseAndReport supervises one tile, tells its pid, and lives until it is killed.
 func superviseAndReport(part string, death syscall.Signal) error {
 	os.Setenv(childEnv, part) // of a variable that is there twice the first counts: the tile would supervise one of its own, and so on
-	s, err := New([]Spec{{Kind: "net", Path: os.Args[0], CPU: tile.Float, DeathSignal: death}}, Options{
+	s, err := New([]Spec{{Kind: "net", Path: os.Args[0], CPU: tile.Float, DeathSignal: death, Keep: part == "keep"}}, Options{
 		Event: func(e Event) {
 			if e.What == Ready && death == 0 { // else the tile tells it, once it can catch
 				fmt.Println(e.Pid)

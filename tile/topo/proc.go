@@ -38,6 +38,8 @@ type proc struct {
 	beat     int64 // last heartbeat seen, and when it was seen to change
 	beatSeen int64
 
+	keep kept
+
 	restarts int
 	deaths   int     // in a row, for the backoff
 	recent   []int64 // restarts of the last minute, for the budget
@@ -61,6 +63,10 @@ func (s *Supervisor) stepTile(i int32, p *proc, now int64, mayStart bool) {
 	switch p.state {
 	case StateWaiting:
 		switch {
+		case p.keep.calling && p.due <= now:
+			s.endKeeper(p)
+			s.launch(i, p, now)
+		case p.keep.calling:
 		case !mayStart && !p.everReady:
 			p.due = never
 		case p.due == never || p.due <= now:
@@ -80,8 +86,9 @@ func (s *Supervisor) stepTile(i int32, p *proc, now int64, mayStart bool) {
 // stepAgain carries out Restart.
 func (s *Supervisor) stepAgain(p *proc, now int64) {
 	if p.child == nil {
-		p.again = false
-		p.state, p.due = StateWaiting, now
+		if p.again = false; !p.keep.calling {
+			p.state, p.due = StateWaiting, now
+		}
 	} else if p.phase == phaseNone {
 		s.wind(p, now)
 	}
@@ -94,9 +101,15 @@ func (s *Supervisor) launch(i int32, p *proc, now int64) {
 	if p.cnc != nil {
 		err = p.cnc.Reset(!first)
 	}
+	if err == nil && s.call(p, now) {
+		return
+	}
 	var c *child
 	if err == nil {
-		c, err = start(&p.spec)
+		err = s.openPipe(p, i)
+	}
+	if err == nil {
+		c, err = start(&p.spec, p.keep.wr)
 	}
 	if err == nil {
 		if err = s.watch(c.pidfd, aboutDeath, i); err != nil {
@@ -148,6 +161,10 @@ func (s *Supervisor) stepBooting(p *proc, now int64) {
 		}
 	}
 	p.state, p.everReady, p.readyAt = StateRunning, true, now
+	p.keep.upgraded = false
+	if s.unswept && !s.handing() {
+		s.sweep()
+	}
 	s.event(p, Event{What: Ready, Took: time.Duration(now - p.began)})
 	p.due = never
 	if p.cnc != nil {
@@ -245,6 +262,7 @@ func (s *Supervisor) died(p *proc, now int64) {
 		return
 	}
 	pid := p.child.proc.Pid
+	s.readPipe(p, now) // what it told before it died
 	s.unwatch(p.child.pidfd)
 	s.unwatch(p.child.ready)
 	p.exit = p.child.reap()
@@ -263,6 +281,7 @@ func (s *Supervisor) died(p *proc, now int64) {
 	case p.again:
 		p.again = false
 		p.state, p.due = StateWaiting, now
+		p.keep.upgrade = true
 		s.pending[at].Again = true
 	case p.spec.Restart == RestartNever,
 		p.spec.Restart == RestartOnFailure && p.exit.Clean() && p.fault == "":
@@ -271,6 +290,9 @@ func (s *Supervisor) died(p *proc, now int64) {
 		s.giveUp(p, fmt.Errorf("%w: %s (%v)", ErrRefused, p.spec.name(), p.exit), e.Cause)
 	default:
 		s.again(p, now)
+	}
+	if p.state == StateEnded {
+		s.endKeeper(p)
 	}
 	s.sweep()
 }
@@ -288,6 +310,12 @@ func (s *Supervisor) again(p *proc, now int64) {
 		p.deaths = 0
 	}
 	after := backoff(p.deaths, s.o.BackoffMin, s.o.BackoffMax)
+	if p.spec.Keep { // its clients wait for it
+		if p.readyAt != 0 {
+			p.deaths = 0
+		}
+		after = backoff(max(p.deaths-2, 0), s.o.BackoffMin, s.o.BackoffMax)
+	}
 	p.deaths++
 	died.Again, died.After = true, after
 	p.state, p.due = StateWaiting, now+int64(after)

@@ -63,6 +63,12 @@ type Spec struct {
 
 	Restart Restart
 
+	// Keep has the tile's descriptors outlive it: it makes a keeper (package keeper), which makes its successor when it has
+	// died, or was told by Restart to end. Without a keeper the tile is started anew. Upgrade is the program that Restart
+	// starts then, if it is there; else it is the one that ran.
+	Keep    bool
+	Upgrade string
+
 	// Optional: the others do without it. Nobody waits for it to be ready; it is restarted without a budget, every
 	// BackoffMax in the end; if it refuses, or cannot be started at all, it alone is left down. When only optional tiles are
 	// left, they are taken down. Not all may be.

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tilewire/tilewire/tile"
+	"github.com/tilewire/tilewire/tile/keeper"
 	"github.com/tilewire/tilewire/tile/sandbox"
 )
 
@@ -72,7 +73,7 @@ func (s *starter) do(f func()) error {
 
 // start starts the process of a spec: in a process group of its own, so that what the terminal sends to the
 // foreground reaches the supervisor only, and with Spec.DeathSignal to follow should the supervisor die.
-func start(s *Spec) (*child, error) {
+func start(s *Spec, keep *os.File) (*child, error) {
 	rd, wr, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrStart, s.name(), err)
@@ -90,6 +91,10 @@ func start(s *Spec) (*child, error) {
 		env = os.Environ()
 	}
 	env = append(env[:len(env):len(env)], tile.ReadyEnv+"="+strconv.Itoa(len(files)-1))
+	if keep != nil {
+		env = append(env, keeper.PipeEnv+"="+strconv.Itoa(len(files)), keeper.PathEnv+"="+s.Upgrade)
+		files = append(files, keep)
+	}
 
 	pidfd := -1
 	sys := &syscall.SysProcAttr{}

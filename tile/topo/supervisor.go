@@ -32,6 +32,7 @@ type Supervisor struct {
 	ep      int   // epoll, -1 while not running
 	wake    int   // eventfd, -1 while not running
 	turns   int   // of Run's loop
+	unswept bool  // strays are to be looked for once no tile hands over
 	sweepBy int64 // how long strays are waited for in the end, 0: not yet
 }
 
@@ -40,6 +41,7 @@ const (
 
 	// A tile that boots is looked at this often in case that it does not know of tile.NotifyReady.
 	lookEvery = int64(100 * time.Millisecond)
+	lookOften = int64(5 * time.Millisecond)
 
 	// How long a process may take to die from SIGKILL before it is left alone (uninterruptible sleep).
 	killBound = int64(5 * time.Second)
@@ -186,6 +188,8 @@ const (
 	aboutDeath
 	aboutReady
 	aboutStray
+	aboutKeep   // the pipe that tells of keepers
+	aboutKeeper // a keeper's death
 )
 
 func (s *Supervisor) watch(fd int, about, which int32) error {
@@ -229,6 +233,13 @@ func (s *Supervisor) close() {
 	for _, st := range s.strays {
 		st.reap()
 	}
+	for _, p := range s.procs {
+		if k := &p.keep; k.wr != nil {
+			unix.Close(k.rd)
+			k.wr.Close()
+			k.wr = nil
+		}
+	}
 	unix.Close(s.wake)
 	unix.Close(s.ep)
 	s.ep, s.wake = -1, -1
@@ -258,6 +269,10 @@ func (s *Supervisor) wait(due int64) {
 			s.died(s.procs[ev.Fd], now)
 		case aboutReady:
 			s.told(s.procs[ev.Fd])
+		case aboutKeep:
+			s.readPipe(s.procs[ev.Fd], now)
+		case aboutKeeper:
+			s.keeperDied(s.procs[ev.Fd])
 		case aboutStray:
 			if st, ok := s.strays[ev.Fd]; ok {
 				delete(s.strays, ev.Fd)
@@ -315,6 +330,7 @@ func (s *Supervisor) stepDown(now int64) (done bool) {
 	for i := len(s.procs) - 1; i >= 0; i-- {
 		p := s.procs[i]
 		if p.child == nil {
+			s.endKeeper(p)
 			p.state, p.due = StateEnded, never
 			continue
 		}
@@ -338,7 +354,11 @@ func (s *Supervisor) nextDue(now int64) int64 {
 		}
 		due = min(due, p.due)
 		if p.state == StateBooting && p.cnc != nil {
-			due = min(due, now+lookEvery)
+			look := lookEvery
+			if p.keep.pid != 0 { // a successor, of whose readiness no pipe tells
+				look = lookOften
+			}
+			due = min(due, now+look)
 		}
 	}
 	if s.sweepBy != 0 {
@@ -349,6 +369,9 @@ func (s *Supervisor) nextDue(now int64) int64 {
 
 // sweep ends strays. It is called after each death: a process's orphans are given to us before its pidfd says so.
 func (s *Supervisor) sweep() {
+	if s.unswept = !s.stop && s.handing(); s.unswept {
+		return
+	}
 	for _, pid := range strays() {
 		if _, ok := s.strays[int32(pid)]; ok || (s.o.Spare != nil && s.o.Spare(pid)) {
 			continue

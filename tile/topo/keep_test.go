@@ -1,0 +1,282 @@
+package topo
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tilewire/tilewire/shmem"
+	"github.com/tilewire/tilewire/tile"
+	"github.com/tilewire/tilewire/tile/keeper"
+)
+
+// echoTile takes connections off the listener 3, sends back what comes, on every socket that it finds open, and has a keeper.
+func echoTile(c *tile.Cnc, l *tile.Loop) error {
+	runtime.LockOSThread()
+	if os.Getenv("TOPO_TEST_LEAK") != "" && c.Restarts()%2 == 1 { // it dies before it publishes its keeper
+		k := shmem.Keep{Name: "tw keep leaked", Paths: [2]string{"/", "/"}}
+		if _, err := k.Fork(); err != nil {
+			return err
+		}
+		unix.Kill(os.Getpid(), unix.SIGKILL)
+	}
+	if _, err := keeper.Start("t", 64); err != nil {
+		return err
+	}
+	if c == nil {
+		forever()
+	}
+	unix.SetNonblock(3, true) // os.StartProcess has it block
+	var buf [4096]byte
+	l.Poll = func(int64, int) (work int) {
+		if fd, e := shmem.AcceptKept(3, nil); e == 0 {
+			work++
+			unix.SetNonblock(fd, true)
+		}
+		for fd := 4; fd < 64; fd++ {
+			n, e := shmem.Recv(fd, buf[:])
+			if e == 0 && n > 0 {
+				shmem.Send(fd, buf[:n])
+				work++
+			} else if e == 0 {
+				unix.Close(fd)
+			}
+		}
+		if work == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		return work
+	}
+	return l.Run()
+}
+
+// keepYard is a yard of one tile that keeps, and the address that it serves.
+func keepYard(t *testing.T, o Options, env ...string) (*yard, string) {
+	t.Helper()
+	y := newYard(t, o, "keep")
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	f, err := ln.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.SetNonblock(int(f.Fd()), true)
+	t.Cleanup(func() { f.Close() })
+	s := &y.specs[0]
+	s.Keep, s.Files = true, []*os.File{f}
+	s.Env = append(s.Env, env...)
+	o.Event = y.s.o.Event
+	y.o(o)
+	y.run(t.Context())
+	<-y.s.AllReady()
+	return y, ln.Addr().String()
+}
+
+func connect(t *testing.T, addr string) net.Conn {
+	t.Helper()
+	c, err := net.DialTimeout("tcp4", addr, 5*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// echoes sends a line and wants it back.
+func echoes(t *testing.T, c net.Conn, line string) {
+	t.Helper()
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := c.Write([]byte(line)); err != nil {
+		t.Fatalf("%s: %v", line, err)
+	}
+	got := make([]byte, len(line))
+	for n := 0; n < len(line); {
+		k, err := c.Read(got[n:])
+		if err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		n += k
+	}
+	if string(got) != line {
+		t.Fatalf("%s comes back as %s", line, got)
+	}
+}
+
+// keepers lists the keepers among the children of pid.
+func keepers(pid int) (pids []int) {
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, l := range lists {
+		b, _ := os.ReadFile(l)
+		for f := range bytes.FieldsSeq(b) {
+			comm, _ := os.ReadFile("/proc/" + string(f) + "/comm")
+			stat, _ := os.ReadFile("/proc/" + string(f) + "/stat")
+			if n, err := strconv.Atoi(string(f)); err == nil && strings.HasPrefix(string(comm), "tw keep") && !bytes.Contains(stat, []byte(") Z")) {
+				pids = append(pids, n)
+			}
+		}
+	}
+	return pids
+}
+
+// one waits until there is one keeper, and returns it.
+func oneKeeper(t *testing.T, of int) int {
+	t.Helper()
+	var k []int
+	for begin := time.Now(); time.Since(begin) < 10*time.Second; time.Sleep(2 * time.Millisecond) {
+		if k = keepers(of); len(k) == 1 {
+			return k[0]
+		}
+	}
+	t.Fatalf("keepers: %v", k)
+	return 0
+}
+
+// What a tile had accepted, and who waited to be, outlive its deaths.
+func TestKeep(t *testing.T) {
+	y, addr := keepYard(t, Options{Budget: 1000})
+	c := connect(t, addr)
+	echoes(t, c, "before")
+	pid := y.next(Ready, 0).Pid
+	for i := range 25 {
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		late := connect(t, addr) // in the backlog, or the successor takes it
+		echoes(t, c, fmt.Sprintf("after death %d", i))
+		echoes(t, late, "late")
+		late.Close()
+		pid = y.next(Ready, 0).Pid
+	}
+	oneKeeper(t, os.Getpid())
+	y.s.Stop()
+	if err := y.end(); err != nil {
+		t.Error(err)
+	}
+	c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, err := c.Read(make([]byte, 1)); err == nil || os.IsTimeout(err) {
+		t.Errorf("the connection outlives the instance: %v", err)
+	}
+	if k := keepers(os.Getpid()); k != nil {
+		t.Errorf("keepers %v are left", k)
+	}
+}
+
+// A tile that dies between making its keeper and publishing it leaves a stray, which is ended; the keeper before it serves.
+func TestKeepLeaked(t *testing.T) {
+	y, addr := keepYard(t, Options{Budget: 1000}, "TOPO_TEST_LEAK=1")
+	c := connect(t, addr)
+	for i := range 5 {
+		if err := unix.Kill(y.next(Ready, 0).Pid, unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		echoes(t, c, strconv.Itoa(i))
+		y.next(Stray, -1)
+	}
+	oneKeeper(t, os.Getpid())
+}
+
+// Without its keeper a tile goes on; its death then ends its connections, and the tile that is started has a keeper again.
+func TestKeepKeeperDied(t *testing.T) {
+	y, addr := keepYard(t, Options{})
+	c := connect(t, addr)
+	echoes(t, c, "before")
+	if err := unix.Kill(oneKeeper(t, os.Getpid()), unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	y.next(Unkept, 0)
+	echoes(t, c, "without")
+	unix.Kill(y.s.Status()[0].Pid, unix.SIGKILL)
+	y.next(Restarted, 0)
+	c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, err := c.Read(make([]byte, 1)); err == nil || os.IsTimeout(err) {
+		t.Errorf("the connection outlives tile and keeper: %v", err)
+	}
+	echoes(t, connect(t, addr), "anew")
+	oneKeeper(t, os.Getpid())
+}
+
+// Restart hands over to the program that lies at Upgrade; one that does not start leaves the old one.
+func TestKeepUpgrade(t *testing.T) {
+	dir := t.TempDir()
+	next := filepath.Join(dir, "next")
+	if out, err := exec.Command("cp", os.Args[0], next).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	y := newYard(t, Options{}, "keep")
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	f, err := ln.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	s := &y.specs[0]
+	s.Keep, s.Files, s.Upgrade = true, []*os.File{f}, next
+	y.o(Options{Event: y.s.o.Event})
+	y.run(t.Context())
+	y.next(Ready, 0)
+	c := connect(t, ln.Addr().String())
+	echoes(t, c, "old")
+	if err := y.s.Restart("t", 0); err != nil {
+		t.Fatal(err)
+	}
+	pid := y.next(Ready, 0).Pid
+	echoes(t, c, "new")
+	if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); exe != next {
+		t.Errorf("the successor runs %s (%v), want %s", exe, err, next)
+	}
+	if err := os.Rename(next, next+".old"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(next, []byte("no program"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := y.s.Restart("t", 0); err != nil {
+		t.Fatal(err)
+	}
+	for y.next(Died, 0).Exit.Code != 127 {
+	}
+	pid = y.next(Ready, 0).Pid
+	echoes(t, c, "as before")
+	if exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); exe != next+".old" {
+		t.Errorf("the successor runs %s", exe)
+	}
+}
+
+// The keeper's life is its supervisor's, however that ends.
+func TestKeepSupervisorKilled(t *testing.T) {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childEnv+"=keeping supervisor", "TOPO_TEST_REGION=")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	if _, err := fmt.Fscan(out, &pid); err != nil {
+		t.Fatal(err)
+	}
+	k := oneKeeper(t, cmd.Process.Pid)
+	cmd.Process.Kill()
+	_ = cmd.Wait()
+	gone(t, pid)
+	gone(t, k)
+}
