@@ -29,7 +29,7 @@ func (t *NetTile) deliverRing(i int) int {
 	} else if rd.end != rd.prev {
 		t.pass(rd, g)
 	}
-	if rd.end-g.swept >= t.lag.sweepBytes || rd.seen-g.sweptSeq >= t.maxLag()/16 {
+	if rd.end-g.swept >= min(t.headroom(rd)/2, t.lag.sweepBytes) || rd.seen-g.sweptSeq >= t.maxLag(rd)/16 {
 		t.sweep(i)
 	}
 	if i == 0 {
@@ -169,9 +169,18 @@ func (t *NetTile) list(slot uint32, to uint8) {
 
 // maxLag is how many messages a client may be behind: less than the ring has descriptors, by a headroom as there is for bytes. Once
 // a descriptor is reused, its frame's end is no longer known, nor are its bytes sure, and nothing but a reset is left.
-func (t *NetTile) maxLag() uint64 {
-	p := &t.srv.params
-	return min(p.MaxWsSendFrameCnt, p.RingDepth-p.RingDepth/8)
+func (t *NetTile) maxLag(rd *reader) uint64 {
+	depth := rd.r.mask + 1
+	return min(t.srv.params.MaxWsSendFrameCnt, depth-depth/8)
+}
+
+// headroom is how many bytes of a ring are kept free of blocked clients.
+func (t *NetTile) headroom(rd *reader) uint64 {
+	size := rd.r.size[areaBroadcast]
+	if h := t.opt.Headroom; h != 0 {
+		return min(h, size/2)
+	}
+	return size / 8
 }
 
 // sweep evicts the blocked clients of ring i that come too near to the limit,
@@ -181,11 +190,11 @@ func (t *NetTile) sweep(i int) {
 	rd, g := t.rd[i], &t.groups[i]
 	g.swept, g.sweptSeq = rd.end, rd.seen
 	cut := uint64(0)
-	if keep := rd.r.size[areaBroadcast] - min(t.opt.Headroom, rd.r.size[areaBroadcast]/2); rd.end > keep {
+	if keep := rd.r.size[areaBroadcast] - t.headroom(rd); rd.end > keep {
 		cut = rd.end - keep
 	}
 	// One large message does not evict those who are getting it.
-	cut = max(min(cut, rd.last), rd.lagAt(t.maxLag()), t.lagCut(rd))
+	cut = max(min(cut, rd.last), rd.lagAt(t.maxLag(rd)), t.lagCut(rd))
 	lag := uint64(0)
 	list := &g.lists[listBlocked]
 	for j := len(*list) - 1; j >= 0; j-- {

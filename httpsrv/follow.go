@@ -36,6 +36,33 @@ func (s *Server) Follow(ring int) (*Follower, error) {
 	return &Follower{r: r, seq: r.hdr.head.Load()}, nil
 }
 
+// FollowFrom returns a reader that begins with seq, or with the oldest message that
+// is left, of which Next then says how many are lost; with what comes next if seq
+// is beyond that. ErrParams as of Follow.
+func (s *Server) FollowFrom(ring int, seq Seq) (*Follower, error) {
+	f, err := s.Follow(ring)
+	if err == nil && seq.Diff(Seq(f.seq)+1) < 0 {
+		f.seq = uint64(seq) - 1
+		if start := f.r.hdr.seq0; Seq(f.seq).Diff(Seq(start)) < 0 {
+			f.seq = start
+		}
+	}
+	return f, err
+}
+
+// FollowLast returns a reader that begins with the last n messages, or as many of
+// them as are left. ErrParams as of Follow.
+func (s *Server) FollowLast(ring int, n uint64) (*Follower, error) {
+	f, err := s.Follow(ring)
+	if err != nil || n == 0 {
+		return f, err
+	}
+	tail, _ := s.RingTail(ring)
+	have := uint64(max(Seq(f.seq).Diff(tail)+1, 0))
+	f.seq -= min(n, have)
+	return f, nil
+}
+
 // Next returns the next broadcast message, if there is one, and how many numbers
 // went by unread before it because their place was reused; messages to single
 // clients have a number as well, and are passed over. Its buffer grows to the

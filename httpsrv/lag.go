@@ -6,16 +6,16 @@ import "time"
 // holds and Params.MaxWsSendFrameCnt. All of them are held by the sweep over the
 // blocked clients, so that they cost the delivery pass nothing.
 type lagLimits struct {
-	sweepBytes uint64 // published between two sweeps
+	sweepBytes uint64 // published between two sweeps, at most: by MaxLagBytes
 	next       int64  // ns of the next sweep for MaxLag
 }
 
 const never = int64(1<<63 - 1)
 
 func (t *NetTile) lagInit() {
-	t.lag = lagLimits{sweepBytes: t.opt.Headroom / 2, next: never}
+	t.lag = lagLimits{sweepBytes: ^uint64(0), next: never}
 	if n := t.opt.MaxLagBytes; n > 0 {
-		t.lag.sweepBytes = min(t.lag.sweepBytes, max(n/8, 1))
+		t.lag.sweepBytes = max(n/8, 1)
 	}
 	if t.opt.MaxLag > 0 {
 		t.lag.next = t.now

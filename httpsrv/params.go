@@ -24,6 +24,9 @@ type Params struct {
 	ReplyBufferSz    uint64 // side area of each reply ring; a power of two; default 1 MiB, at least MaxWsRecvFrameLen
 	ReplyDepth       uint64 // descriptors of each reply ring; default 4,096
 
+	// Rings are the sizes of the first producers' rings, where they differ: zero fields, and the rings beyond, are as above.
+	Rings [32]RingSize
+
 	TileCnt uint32 // network tiles; 1 to 255
 	RingCnt uint32 // producers' rings; 1 to 1,024
 	AppCnt  uint32 // applications in other processes, with a reply ring of their own; 0 to 64
@@ -39,6 +42,17 @@ type Params struct {
 	// Bytes of the event queue that each application has in each tile; a power of two. Default, and least: 128 for each
 	// connection, for its open and its close, and room for two of the largest requests or messages.
 	EventBufferSz uint64
+}
+
+// RingSize is the shape of one producers' ring; the fields are those of Params.
+type RingSize struct{ OutgoingBufferSz, SideBufferSz, RingDepth uint64 }
+
+// ring returns the shape of producers' ring i.
+func (p *Params) ring(i int) RingSize {
+	if i < len(p.Rings) {
+		return p.Rings[i]
+	}
+	return RingSize{p.OutgoingBufferSz, p.SideBufferSz, p.RingDepth}
 }
 
 const (
@@ -62,12 +76,23 @@ func (p Params) complete() (Params, error) {
 	def64(&p.SideBufferSz, max(p.OutgoingBufferSz/4, 4096))
 	def64(&p.RingDepth, 65536)
 	def64(&p.ReplyDepth, 4096)
+	deepest := p.RingDepth
+	for i := range min(int(p.RingCnt), len(p.Rings)) {
+		r := &p.Rings[i]
+		if r.OutgoingBufferSz == 0 {
+			def64(&r.SideBufferSz, p.SideBufferSz)
+		}
+		def64(&r.OutgoingBufferSz, p.OutgoingBufferSz)
+		def64(&r.SideBufferSz, max(r.OutgoingBufferSz/4, 4096))
+		def64(&r.RingDepth, p.RingDepth)
+		deepest = max(deepest, r.RingDepth)
+	}
 	reply := uint64(1 << 20)
 	for reply < 2*uint64(p.MaxWsRecvFrameLen) {
 		reply <<= 1
 	}
 	def64(&p.ReplyBufferSz, reply)
-	def64(&p.MaxWsSendFrameCnt, p.RingDepth)
+	def64(&p.MaxWsSendFrameCnt, deepest)
 	def(&p.HeadBufCnt, p.MaxConnectionCnt+p.MaxWsConnectionCnt/16+1)
 	def(&p.RecvBufCnt, 64)
 	def(&p.MsgBufCnt, 32)
@@ -81,7 +106,7 @@ func (p Params) complete() (Params, error) {
 		v, lo, hi uint64
 		pow2      bool
 	}
-	for _, b := range []bound{
+	bounds := []bound{
 		{"MaxConnectionCnt", uint64(p.MaxConnectionCnt), 1, 1 << 16, false},
 		{"MaxWsConnectionCnt", uint64(p.MaxWsConnectionCnt), 0, 1 << 20, false},
 		{"MaxRequestLen", uint64(p.MaxRequestLen), 64, 1 << 30, false},
@@ -101,7 +126,19 @@ func (p Params) complete() (Params, error) {
 		{"PendingCnt", uint64(p.PendingCnt), 1, 1 << 24, false},
 		{"StaticSz", p.StaticSz, 0, 1 << 30, false},
 		{"EventBufferSz", p.EventBufferSz, events, 1 << 40, true},
-	} {
+	}
+	for i, r := range p.Rings {
+		name := func(f string) string { return fmt.Sprintf("Rings[%d].%s", i, f) }
+		if i >= int(p.RingCnt) {
+			if r != (RingSize{}) {
+				return p, fmt.Errorf("%w: Rings[%d] is set, and there are %d rings", ErrParams, i, p.RingCnt)
+			}
+			continue
+		}
+		bounds = append(bounds, bound{name("OutgoingBufferSz"), r.OutgoingBufferSz, 8, 1 << 40, true},
+			bound{name("SideBufferSz"), r.SideBufferSz, 8, 1 << 40, true}, bound{name("RingDepth"), r.RingDepth, 4, 1 << 32, true})
+	}
+	for _, b := range bounds {
 		if b.v < b.lo || b.v > b.hi {
 			return p, fmt.Errorf("%w: %s is %d, must be %d to %d", ErrParams, b.name, b.v, b.lo, b.hi)
 		}
@@ -135,12 +172,13 @@ func (p Params) leastEvents() uint64 {
 //	pending entries | request, head, receive and message buffers | event queues
 type layout struct {
 	static          uint64
-	ring0, ringSz   uint64
+	ring0           uint64
 	reply0, replySz uint64
 	app0            uint64
 	tile0, tileSz   uint64
 	total           uint64
-	ring, reply     ringParams
+	rings           []ringSpot // the producers'
+	reply           ringParams
 	counters, conns uint64 // from here on relative to the tile
 	pending         uint64
 	req, head       uint64
@@ -151,15 +189,26 @@ type layout struct {
 	msgSz           uint64
 }
 
+// ringSpot is where a ring lies, its bytes, and its shape.
+type ringSpot struct {
+	off, sz uint64
+	ringParams
+}
+
 func (p Params) layout() (layout, error) {
 	var l layout
 	const page = 4096
-	l.ring = ringParams{depth: p.RingDepth, size: [areaCnt]uint64{p.OutgoingBufferSz, p.SideBufferSz}, tileCnt: p.TileCnt}
 	l.reply = ringParams{depth: p.ReplyDepth, size: [areaCnt]uint64{0, p.ReplyBufferSz}, tileCnt: p.TileCnt}
 	l.static = page
 	l.ring0 = l.static + shmem.Align(staticMax*staticEntrySz+p.StaticSz, page)
-	l.ringSz = shmem.Align(l.ring.footprint(), page)
-	l.reply0 = l.ring0 + uint64(p.RingCnt)*l.ringSz
+	l.reply0 = l.ring0
+	for i := range int(p.RingCnt) {
+		r := p.ring(i)
+		rp := ringParams{depth: r.RingDepth, size: [areaCnt]uint64{r.OutgoingBufferSz, r.SideBufferSz}, tileCnt: p.TileCnt}
+		sz := shmem.Align(rp.footprint(), page)
+		l.rings = append(l.rings, ringSpot{l.reply0, sz, rp})
+		l.reply0 += sz
+	}
 	l.replySz = shmem.Align(l.reply.footprint(), page)
 	l.app0 = l.reply0 + uint64(p.TileCnt+p.AppCnt)*l.replySz
 	l.tile0 = l.app0 + shmem.Align(uint64(p.AppCnt)*appSlotSz, page)

@@ -58,17 +58,22 @@ func TestParamsExtremes(t *testing.T) {
 
 // Parts of the memory follow each other in the documented order and don't overlap.
 func TestLayoutOrder(t *testing.T) {
-	p, err := rigParams().complete()
+	p := rigParams()
+	p.TileCnt, p.RingCnt, p.AppCnt = 3, 2, 1
+	p.Rings[1] = RingSize{OutgoingBufferSz: 1 << 12, RingDepth: 16}
+	p, err := p.complete()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.TileCnt, p.RingCnt, p.AppCnt = 3, 2, 1
+	if r := p.ring(1); r != (RingSize{1 << 12, 4096, 16}) || p.ring(0) != (RingSize{p.OutgoingBufferSz, p.SideBufferSz, p.RingDepth}) {
+		t.Errorf("rings %+v", p.Rings[:2])
+	}
 	l, err := p.layout()
 	if err != nil {
 		t.Fatal(err)
 	}
 	order := []uint64{
-		0, l.static, l.static + staticMax*staticEntrySz + p.StaticSz, l.ring0, l.ring0 + 2*l.ringSz, l.reply0, l.reply0 + 4*l.replySz, l.app0, l.app0 + appSlotSz, l.tile0,
+		0, l.static, l.static + staticMax*staticEntrySz + p.StaticSz, l.ring0, l.rings[1].off + l.rings[1].sz, l.reply0, l.reply0 + 4*l.replySz, l.app0, l.app0 + appSlotSz, l.tile0,
 		l.tile0 + l.counters, l.tile0 + l.conns, l.tile0 + l.pending, l.tile0 + l.req, l.tile0 + l.head, l.tile0 + l.recv, l.tile0 + l.msg,
 		l.tile0 + l.evq0, l.tile0 + l.evq0 + l.evqSz, l.tile0 + l.tileSz, l.tile0 + 3*l.tileSz, l.total,
 	}

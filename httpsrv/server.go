@@ -164,12 +164,12 @@ func newAt(mem shmem.Mem, p Params, seq0 uint64) error {
 // rings, the applications'.
 func (l *layout) eachRing(p Params, mem shmem.Mem, f func(m shmem.Mem, rp ringParams, id uint32) error) error {
 	id := uint32(0)
-	for i := range uint64(p.RingCnt) {
-		m, err := mem.Slice(l.ring0+i*l.ringSz, l.ringSz)
+	for _, r := range l.rings {
+		m, err := mem.Slice(r.off, r.sz)
 		if err != nil {
 			return err
 		}
-		if err := f(m, l.ring, id); err != nil {
+		if err := f(m, r.ringParams, id); err != nil {
 			return err
 		}
 		id++
@@ -329,7 +329,7 @@ func (s *Server) Producer(ring int) (pid int, held bool) {
 	return int(s.rings[ring].hdr.pid.Load()), true
 }
 
-func (s *Server) ringOff(i int) uint64 { return s.lay.ring0 + uint64(i)*s.lay.ringSz }
+func (s *Server) ringOff(i int) uint64 { return s.lay.rings[i].off }
 
 // Counters returns the counters of tile i (CounterNames), which may be read at any time.
 func (s *Server) Counters(i int) (*tile.Counters, error) {

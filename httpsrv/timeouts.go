@@ -67,9 +67,6 @@ func (o *TileOptions) complete(p *Params) error {
 	if o.SndBuf == 0 {
 		o.SndBuf = defaultSndBuf
 	}
-	if o.Headroom == 0 {
-		o.Headroom = p.OutgoingBufferSz / 8
-	}
 	return nil
 }
 

@@ -58,7 +58,7 @@ func run(args []string) int {
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(pipeCmd(), runCmd(), demoCmd(), serverCmd(), tileCmd(), versionCmd(), benchCmd(), benchServeCmd(), configCmd(), validateCmd(), echoCmd(),
+	root.AddCommand(pipeCmd(), publishCmd(), tailCmd(), runCmd(), demoCmd(), serverCmd(), tileCmd(), versionCmd(), benchCmd(), benchServeCmd(), configCmd(), validateCmd(), echoCmd(),
 		readyCmd(), drainCmd(), reloadCmd(), restartCmd(), stopCmd(), clientsCmd())
 	root.AddCommand(ctl.Commands()...)
 	root.SetArgs(args)

@@ -30,7 +30,7 @@ type netTile struct {
 	kept   bool // a keeper holds what it has open: its successor carries on
 }
 
-func runNetTile(a tileArgs, fds []int, history uint32) (err error) {
+func runNetTile(a tileArgs, fds []int, history []uint) (err error) {
 	in, cnc, err := a.enter(kindNet)
 	if err != nil {
 		return err
@@ -40,12 +40,16 @@ func runNetTile(a tileArgs, fds []int, history uint32) (err error) {
 	if err != nil {
 		return err
 	}
+	topics := in.Info.Topics
+	for i := range min(len(history), len(topics)) {
+		topics[i].History = uint32(history[i])
+	}
 	probe, err := newProbes(in)
 	if err != nil {
 		return err
 	}
 	n := &netTile{name: cnc.Name(), params: in.Server.Params(), life: in.Life(), log: logger(), o: httpsrv.TileOptions{
-		BellPath: in.Bell(a.id), SndBuf: sndBuf, Callbacks: httpsrv.Callbacks{Request: routes(home, history, probe)},
+		BellPath: in.Bell(a.id), SndBuf: sndBuf, Callbacks: httpsrv.Callbacks{Request: routes(home, topics, probe)},
 	}}
 	n.o.OnRefusedOrigin = newRefusedOrigins(n.log).refused
 	n.o.Survive = keeper.Wanted()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -29,15 +30,16 @@ const publishBound = time.Second
 const hintAfter = 5 * time.Second
 
 type pipeFlags struct {
-	listen  []string
-	frame   string
-	tee     bool
-	history uint32
-	name    string
-	join    string
-	topic   string
-	clients uint32
-	limits  limits
+	listen    []string
+	frame     string
+	tee       bool
+	history   uint32
+	name      string
+	join      string
+	topic     string
+	joinTopic string // as given, for --join
+	clients   uint32
+	limits    limits
 	privileges
 }
 
@@ -50,7 +52,12 @@ func pipeCmd() *cobra.Command {
   journalctl -f | tilewire pipe --listen 127.0.0.1:9000 --history 100
   producer | tilewire pipe --join main --frame len32`,
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return pipe(fl) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("topic") {
+				fl.joinTopic = fl.topic
+			}
+			return pipe(fl)
+		},
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&fl.listen, "listen", []string{"127.0.0.1:8080"}, "`ADDR:PORT`, [ADDR]:PORT, unix:PATH[|MODE] or fd:NAME (socket activation) to serve; repeatable")
@@ -59,7 +66,7 @@ func pipeCmd() *cobra.Command {
 	f.Uint32Var(&fl.history, "history", 0, "late joiners get the last `N` messages, 64512 at most")
 	f.StringVar(&fl.name, "name", "", "name of the instance; default pipe, or pipe-PID if that is taken")
 	f.StringVar(&fl.join, "join", "", "publish into the running instance `NAME` instead of starting one")
-	f.StringVar(&fl.topic, "topic", "default", "topic to publish to")
+	f.StringVar(&fl.topic, "topic", instance.DefaultTopic, "topic to publish to; with --join one of the instance's, its first if left out")
 	f.Uint32Var(&fl.clients, "max-connections", 4096, "streaming clients; memory is set aside for each")
 	fl.limits.flags(cmd)
 	fl.privileges.flags(cmd)
@@ -76,8 +83,8 @@ func pipe(fl pipeFlags) error {
 	if err != nil {
 		return err
 	}
-	if fl.topic != "default" {
-		return usageError{fmt.Errorf("no topic %q: this instance has one, default", fl.topic)}
+	if !instance.TopicName(fl.topic) {
+		return usageError{fmt.Errorf("--topic %q: a name is %s", fl.topic, instance.TopicNames)}
 	}
 	if err := errors.Join(checkClients(fl.clients), fl.limits.check()); err != nil {
 		return err
@@ -98,6 +105,10 @@ func pipeJoin(ctx context.Context, fl pipeFlags, fr feed.Framing) error {
 		return err
 	}
 	defer in.Leave()
+	ring, err := ringOf(in, fl.joinTopic)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	served := servedTeller(in)
@@ -118,7 +129,7 @@ func pipeJoin(ctx context.Context, fl pipeFlags, fr feed.Framing) error {
 			}
 		}
 	}()
-	err = pump(ctx, in, fr, fl.tee)
+	err = pump(ctx, in, ring, fr, fl.tee)
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		err = errors.Join(err, cause)
 	}
@@ -185,7 +196,7 @@ func pipeServe(ctx context.Context, fl pipeFlags, fr feed.Framing) error {
 	fmt.Fprint(os.Stderr, addresses(in))
 	served, cancel := c.within(ctx)
 	defer cancel()
-	pumpErr := pump(served, in, fr, fl.tee)
+	pumpErr := pump(served, in, 0, fr, fl.tee)
 	defer context.AfterFunc(ctx, c.Stop)() // also while the clients get what they have yet to get
 	inputEnded.Store(true)
 	in.Life().SetState(instance.Draining)
@@ -199,14 +210,14 @@ func pipeServe(ctx context.Context, fl pipeFlags, fr feed.Framing) error {
 // shared memory, for 4,096 streaming connections (--max-connections).
 func createPipe(fl pipeFlags, l listeners, tiles []instance.Tile) (*instance.Instance, error) {
 	p := defaultParams(32<<20, fl.clients, 1)
-	if err := checkHistory(fl.history, p); err != nil {
+	if err := checkHistory(fmt.Sprintf("--history %d", fl.history), topicPlan{ringMiB: 32, depth: p.RingDepth, history: fl.history}); err != nil {
 		return nil, err
 	}
 	name := fl.name
 	if name == "" {
 		name = "pipe"
 	}
-	info := instance.Info{Name: name, Listen: l.addrs, History: fl.history, Pid: os.Getpid(), Started: time.Now().UnixNano()}
+	info := instance.Info{Name: name, Listen: l.addrs, Topics: []instance.Topic{{Name: fl.topic, History: fl.history}}, Pid: os.Getpid(), Started: time.Now().UnixNano()}
 	in, err := instance.Create(info, p, tiles, shmem.Options{})
 	if (errors.Is(err, instance.ErrTaken) || errors.Is(err, instance.ErrForeign)) && fl.name == "" {
 		info.Name = ownName("pipe")
@@ -215,11 +226,24 @@ func createPipe(fl pipeFlags, l listeners, tiles []instance.Tile) (*instance.Ins
 	return in, err
 }
 
-// produce takes the producer's role of the instance's ring.
-func produce(in *instance.Instance) (*httpsrv.Stage, error) {
-	st, err := in.Server.Produce(0, publishBound)
+// ringOf finds the ring of a topic of the instance; its first one's if topic is empty.
+func ringOf(in *instance.Instance, topic string) (int, error) {
+	ring, ok := in.Info.Ring(topic)
+	if !ok {
+		var names []string
+		for _, t := range in.Info.Topics {
+			names = append(names, t.Name)
+		}
+		return 0, usageError{fmt.Errorf("--topic %s: instance %q has no such topic; these are: %s", topic, in.Info.Name, strings.Join(names, ", "))}
+	}
+	return ring, nil
+}
+
+// produce takes the producer's role of a topic's ring.
+func produce(in *instance.Instance, ring int) (*httpsrv.Stage, error) {
+	st, err := in.Server.Produce(ring, publishBound)
 	if errors.Is(err, httpsrv.ErrRole) {
-		if pid, held := in.Server.Producer(0); held && pid != 0 {
+		if pid, held := in.Server.Producer(ring); held && pid != 0 {
 			comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 			return nil, fmt.Errorf("%s: its ring has a producer, process %d (%s); end that one first: %w", in.Info.Name, pid, bytes.TrimSpace(comm), httpsrv.ErrRole)
 		}
@@ -241,8 +265,8 @@ func defaultParams(ringSz uint64, clients uint32, tiles uint32) httpsrv.Params {
 
 // pump publishes standard input into the instance's ring until its end, or
 // until ctx ends, and says what was left out.
-func pump(ctx context.Context, in *instance.Instance, fr feed.Framing, tee bool) error {
-	st, err := produce(in)
+func pump(ctx context.Context, in *instance.Instance, ring int, fr feed.Framing, tee bool) error {
+	st, err := produce(in, ring)
 	if err != nil {
 		return err
 	}

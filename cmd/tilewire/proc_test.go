@@ -242,9 +242,15 @@ type client struct {
 
 func (p *proc) dial() *client {
 	p.Helper()
+	return p.dialAt("/ws")
+}
+
+// dialAt opens a WebSocket at path.
+func (p *proc) dialAt(path string) *client {
+	p.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	c, _, err := websocket.Dial(ctx, p.url+"ws", nil)
+	c, _, err := websocket.Dial(ctx, strings.TrimSuffix(p.url, "/")+path, nil)
 	if err != nil {
 		p.Fatal(err)
 	}

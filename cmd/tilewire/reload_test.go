@@ -111,7 +111,8 @@ func TestReload(t *testing.T) {
 	}
 	verb(t, 0, "ready", "--name", "reload")
 	p.says(`"msg":"died","tile":"net:0"`)
-	c = p.dial()
+	prod.write("c\n")
+	c.gets("c") // nor of that
 	if n := p.status(); n != 429 {
 		t.Errorf("after a restart: %d", n)
 	}

@@ -214,7 +214,7 @@ func runInstance(r runFlags, command []string) error {
 	if err := in.Rest(); err != nil {
 		return err
 	}
-	in.Info.Listen, in.Info.History = l.addrs, s.history
+	in.Info.Listen = l.addrs
 	log := logger()
 	op, err := newOperator(ctx, in, &r, l, log)
 	if err != nil {
@@ -284,7 +284,6 @@ func (s *shape) adopt(in *instance.Instance) error {
 		flag       string
 		asked, has uint64
 	}{
-		{"ring-size-mib", s.ringMiB, p.OutgoingBufferSz >> 20},
 		{"max-connections", uint64(s.clients), uint64(p.MaxWsConnectionCnt)},
 	} {
 		if s.changed(lim.flag) && lim.asked != lim.has {
@@ -295,8 +294,5 @@ func (s *shape) adopt(in *instance.Instance) error {
 	if !s.changed("listen") {
 		s.listen = in.Info.Listen
 	}
-	if !s.changed("history") {
-		s.history = in.Info.History
-	}
-	return checkHistory(s.history, p)
+	return s.adoptTopics(in)
 }

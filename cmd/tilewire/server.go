@@ -18,7 +18,9 @@ type shape struct {
 	name    string
 	ringMiB uint64
 	clients uint32
+	depth   uint64
 	history uint32
+	topics  []string
 	listen  []string
 	backing string
 	changed func(flag string) bool // was it given?
@@ -29,7 +31,9 @@ func (s *shape) flags(cmd *cobra.Command) {
 	f.StringVar(&s.name, "name", "main", "name of the instance")
 	f.Uint64Var(&s.ringMiB, "ring-size-mib", 64, "bytes of the ring that producers stage into, in MiB; a power of two")
 	f.Uint32Var(&s.clients, "max-connections", 16384, "streaming clients")
-	f.Uint32Var(&s.history, "history", 0, "late joiners get the last `N` messages, 64512 at most")
+	f.Uint64Var(&s.depth, "ring-depth", 65536, "messages that the ring holds; a power of two")
+	f.Uint32Var(&s.history, "history", 0, "late joiners get the last `N` messages, 63/64 of --ring-depth at most")
+	f.StringArrayVar(&s.topics, "topic", nil, "`NAME`[,ring-size-mib=N][,ring-depth=N][,history=N]: a topic with a ring of its own, at /ws/NAME, the first at /ws as well; repeatable; what is left out is as those flags say")
 	f.StringArrayVar(&s.listen, "listen", []string{"127.0.0.1:8080"}, "`ADDR:PORT`, [ADDR]:PORT, unix:PATH[|MODE] or fd:NAME (socket activation) to serve; repeatable")
 	f.StringVar(&s.backing, "backing", "auto", "memory: auto, hugetlbfs or shm")
 }
@@ -39,11 +43,16 @@ func (s *shape) params() (p httpsrv.Params, err error) {
 	if _, err := shmem.ParseBacking(s.backing); err != nil {
 		return p, usageError{fmt.Errorf("--backing %q: one of auto, hugetlbfs, shm", s.backing)}
 	}
-	if s.ringMiB < 1 || s.ringMiB > 1<<19 {
-		return p, usageError{fmt.Errorf("--ring-size-mib %d: 1 to %d", s.ringMiB, 1<<19)}
+	plan, err := s.plan()
+	if err != nil {
+		return p, err
 	}
-	p = defaultParams(s.ringMiB<<20, s.clients, 1)
-	return p, checkHistory(s.history, p)
+	p = defaultParams(plan[0].ringMiB<<20, s.clients, 1)
+	p.RingDepth, p.RingCnt = plan[0].depth, uint32(len(plan))
+	for i, t := range plan {
+		p.Rings[i] = httpsrv.RingSize{OutgoingBufferSz: t.ringMiB << 20, SideBufferSz: p.SideBufferSz, RingDepth: t.depth}
+	}
+	return p, nil
 }
 
 // shapeTiles are the tiles of an instance that a shape describes.
@@ -56,7 +65,8 @@ func (s *shape) create(listen []string, keep bool) (*instance.Instance, error) {
 		return nil, err
 	}
 	backing, _ := shmem.ParseBacking(s.backing) // params has
-	info := instance.Info{Name: s.name, Listen: listen, History: s.history, Keep: keep, Pid: os.Getpid(), Started: time.Now().UnixNano()}
+	plan, _ := s.plan()
+	info := instance.Info{Name: s.name, Listen: listen, Topics: topicsOf(plan), Keep: keep, Pid: os.Getpid(), Started: time.Now().UnixNano()}
 	return instance.Create(info, p, shapeTiles, shmem.Options{Backing: backing})
 }
 
@@ -71,15 +81,6 @@ func (s *shape) printSize() error {
 		fmt.Println(size)
 	}
 	return err
-}
-
-// checkHistory refuses a history that the ring does not hold: its producer reclaims a 64th of the descriptors ahead.
-func checkHistory(n uint32, p httpsrv.Params) error {
-	if most := p.RingDepth - p.RingDepth/64; uint64(n) > most {
-		return usageError{fmt.Errorf("--history %d: the ring keeps the last %d messages at most (fewer if they are more than its %d MiB)",
-			n, most, p.OutgoingBufferSz>>20)}
-	}
-	return nil
 }
 
 // ownName names an instance after this process. Those that crashes left of earlier ones are removed: nobody else

@@ -34,7 +34,7 @@ func sourceTile(a tileArgs, framing string, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	st, err := produce(in)
+	st, err := produce(in, 0)
 	if err != nil {
 		return err
 	}

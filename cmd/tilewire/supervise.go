@@ -126,10 +126,19 @@ func netSpec(in *instance.Instance, id, cpu int, l listeners) (topo.Spec, error)
 		fds[i] = strconv.Itoa(3 + i)
 	}
 	s, err := tileSpec(in, instance.Tile{Kind: kindNet, ID: id}, cpu, l.files,
-		"--history", strconv.FormatUint(uint64(in.Info.History), 10), "--listen-fds", strings.Join(fds, ","))
+		"--history", histories(in), "--listen-fds", strings.Join(fds, ","))
 	s.Keep = true
 	s.Upgrade, _ = os.Executable() // what lies there when it is restarted
 	return s, err
+}
+
+// histories lists that of each topic, as it is now: what the memory says may have been overruled.
+func histories(in *instance.Instance) string {
+	var h []string
+	for _, t := range in.Info.Topics {
+		h = append(h, strconv.FormatUint(uint64(t.History), 10))
+	}
+	return strings.Join(h, ",")
 }
 
 // tileSpec is how any tile is started: this program again, as a process of its own.

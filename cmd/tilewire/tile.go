@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"time"
@@ -54,10 +55,10 @@ func tileCmd() *cobra.Command {
 	f.BoolVar(&a.sandbox, "sandbox", true, "run confined, as the supervisor started it")
 
 	var fds []int
-	var history uint32
+	var history []uint
 	net := &cobra.Command{Use: kindNet, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return runNetTile(a, fds, history) }}
 	net.Flags().IntSliceVar(&fds, "listen-fds", nil, "inherited listening sockets")
-	net.Flags().Uint32Var(&history, "history", 0, "messages that a late joiner gets")
+	net.Flags().UintSliceVar(&history, "history", nil, "messages that a late joiner gets, of each topic")
 
 	var framing string
 	source := &cobra.Command{
@@ -121,7 +122,7 @@ func failed(cnc *tile.Cnc, err *error) {
 }
 
 // routes answers the public requests.
-func routes(home httpsrv.Static, history uint32, probe *probes) func(*httpsrv.Request) httpsrv.Response {
+func routes(home httpsrv.Static, topics []instance.Topic, probe *probes) func(*httpsrv.Request) httpsrv.Response {
 	reads := httpsrv.Methods(httpsrv.MethodGet, httpsrv.MethodHead, httpsrv.MethodOptions)
 	get := func(r httpsrv.Response, req *httpsrv.Request) httpsrv.Response {
 		switch req.Method {
@@ -132,14 +133,25 @@ func routes(home httpsrv.Static, history uint32, probe *probes) func(*httpsrv.Re
 		}
 		return httpsrv.Response{Status: 405, Allow: reads}
 	}
+	stream := func(ring int, r *httpsrv.Request) httpsrv.Response {
+		return get(httpsrv.Response{UpgradeWebsocket: true, Ring: ring, History: topics[ring].History}, r)
+	}
 	return func(r *httpsrv.Request) httpsrv.Response {
+		if name, ok := bytes.CutPrefix(r.Path, []byte("/ws/")); ok {
+			for i := range topics {
+				if topics[i].Name == string(name) {
+					return stream(i, r)
+				}
+			}
+			return httpsrv.Response{Status: 404} // a topic's name has nothing in it that would be escaped
+		}
 		switch string(r.Path) {
 		case "*": // OPTIONS of the server as a whole (RFC 9110 section 9.3.7)
 			return httpsrv.Response{Status: 204, Allow: reads}
 		case "/":
 			return get(httpsrv.Response{ContentType: page.ContentType, CacheControl: "no-cache", StaticBody: home}, r)
 		case "/ws":
-			return get(httpsrv.Response{UpgradeWebsocket: true, History: history}, r)
+			return stream(0, r)
 		case "/healthz", "/readyz":
 			if r.Method == httpsrv.MethodGet || r.Method == httpsrv.MethodHead {
 				return probe.answer(r.Path[1] == 'r')

@@ -151,7 +151,7 @@ func TestTilesScriptUsage(t *testing.T) {
 		{"--help", 0, ""},
 		{"--check", 0, ""},
 		{"--check --ring-size-mib 524288", 3, "this host can't run the tiles"},
-		{"--check --ring-size-mib 1048576", 2, "--ring-size-mib 1048576: 1 to 524288"},
+		{"--check --ring-size-mib 1048576", 2, "--ring-size-mib 1048576: a power of two from 1 to 524288"},
 		{"--bogus", 2, "unknown argument --bogus"},
 		{"--name", 2, "--name wants a value"},
 		{"--ring-size-mib 3", 2, "no power of two"},

@@ -269,7 +269,7 @@ func TestKeys(t *testing.T) {
 		"tilez":   "tiles verdict why",
 		"ringz":   "rings",
 		"clientz": "clients sort state total",
-		"configz": "history listen name run_dir settings settings_generation shape",
+		"configz": "listen name run_dir settings settings_generation shape topics",
 	} {
 		resp, err := http.Get("http://" + addr + "/" + path)
 		if err != nil {

@@ -116,12 +116,12 @@ func Clients(in *instance.Instance, q Query) (List, error) {
 		held[i] = in.Server.TileHeld(i)
 	}
 	for i := range top {
-		l.Clients = append(l.Clients, clientOf(&top[i], now, held[top[i].ID.Tile()]))
+		l.Clients = append(l.Clients, clientOf(&top[i], now, held[top[i].ID.Tile()], &in.Info))
 	}
 	return l, nil
 }
 
-func clientOf(c *httpsrv.Client, now int64, held bool) Client {
+func clientOf(c *httpsrv.Client, now int64, held bool, info *instance.Info) Client {
 	row := Client{
 		ID: c.ID.String(), Tile: "net:" + strconv.Itoa(c.ID.Tile()), TileHeld: held, Peer: "unix", Transport: "http", State: c.State,
 		AgeSeconds: seconds(now - c.Opened), LagMessages: c.LagMessages, LagBytes: c.LagBytes, LagSeconds: seconds(c.LagTime),
@@ -133,9 +133,7 @@ func clientOf(c *httpsrv.Client, now int64, held bool) Client {
 	if c.Ws {
 		row.Transport = "ws"
 	}
-	if c.Ring != httpsrv.NoRing {
-		row.Topic = topic(c.Ring)
-	}
+	row.Topic = info.TopicOf(c.Ring)
 	if c.RTT > 0 {
 		rtt := c.RTT.Seconds()
 		row.RTTSeconds = &rtt

@@ -8,23 +8,24 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tilewire/tilewire/cmd/tilewire/instance"
 	"github.com/tilewire/tilewire/httpsrv"
 )
 
 // Config is what /configz answers: what is in force, wherever it came from.
 type Config struct {
-	Name       string         `json:"name"`
-	RunDir     string         `json:"run_dir"`
-	Listen     []string       `json:"listen"`
-	History    uint32         `json:"history"`
-	Shape      httpsrv.Params `json:"shape"` // of the server's memory; needs a restart to change
-	Generation uint64         `json:"settings_generation"`
-	Settings   map[string]any `json:"settings"` // what the tiles were told; durations in ns
+	Name       string           `json:"name"`
+	RunDir     string           `json:"run_dir"`
+	Listen     []string         `json:"listen"`
+	Topics     []instance.Topic `json:"topics"`
+	Shape      httpsrv.Params   `json:"shape"` // of the server's memory; needs a restart to change
+	Generation uint64           `json:"settings_generation"`
+	Settings   map[string]any   `json:"settings"` // what the tiles were told; durations in ns
 }
 
 func (s *Server) config() (Config, error) {
 	i := &s.in.Info
-	c := Config{Name: i.Name, RunDir: i.RunDir, Listen: i.Listen, History: i.History, Shape: s.in.Server.Params(), Settings: map[string]any{}}
+	c := Config{Name: i.Name, RunDir: i.RunDir, Listen: i.Listen, Topics: i.Topics, Shape: s.in.Server.Params(), Settings: map[string]any{}}
 	var err error
 	c.Generation, err = s.in.Life().Settings(&c.Settings)
 	redact(c.Settings)
@@ -63,7 +64,9 @@ func (s *Server) configz(w http.ResponseWriter, r *http.Request) {
 			row("name", c.Name)
 			row("run_dir", c.RunDir)
 			row("listen", strings.Join(c.Listen, " "))
-			row("history", c.History)
+			for _, t := range c.Topics {
+				row("topic."+t.Name+".history", t.History)
+			}
 			row("settings_generation", c.Generation)
 			flat("settings", c.Settings, row)
 		})

@@ -27,7 +27,7 @@ type Published struct {
 func (s *Server) publish(w http.ResponseWriter, r *http.Request) {
 	defer drain(r)
 	name := r.PathValue("topic")
-	ring, ok := s.ringOf(name)
+	ring, ok := s.in.Info.Ring(name)
 	if !ok {
 		fail(w, http.StatusNotFound, fmt.Sprintf("there is no topic %q", name))
 		return

@@ -9,24 +9,6 @@ import (
 	"github.com/tilewire/tilewire/shmem"
 )
 
-// topic is the name of a ring: what is published to it, and the clients that follow it. There is one.
-func topic(ring int) string {
-	if ring == 0 {
-		return "default"
-	}
-	return strconv.Itoa(ring)
-}
-
-// ringOf finds the ring of a topic.
-func (s *Server) ringOf(name string) (ring int, ok bool) {
-	for i := range int(s.in.Server.Params().RingCnt) {
-		if topic(i) == name {
-			return i, true
-		}
-	}
-	return 0, false
-}
-
 // Ring is a row of /ringz. Sequence numbers are those of messages; the tail is the oldest that is still there.
 type Ring struct {
 	Ring             int     `json:"ring"`
@@ -56,7 +38,7 @@ func (s *Server) rings() []Ring {
 		tail, since := srv.RingTail(i)
 		pid, held := srv.Producer(i)
 		row := Ring{
-			Ring: i, Topic: topic(i), Epoch: fmt.Sprintf("%016x", st.Epoch), Head: uint64(st.Head), Tail: uint64(tail),
+			Ring: i, Topic: s.in.Info.TopicOf(i), Epoch: fmt.Sprintf("%016x", st.Epoch), Head: uint64(st.Head), Tail: uint64(tail),
 			HeldMessages: uint64(max(st.Head.Diff(tail)+1, 0)), HeldSeconds: sinceMono(since),
 			CapacityBytes: st.BufferSz, CapacityMessages: st.Depth, Published: uint64(st.Head.Diff(st.Start)), PublishedBytes: st.Bytes,
 			SilentSeconds: sinceMono(st.LastPubAt), ProducerHeld: held, ProducerPid: pid, ProducerWaits: st.Waits, TooLarge: st.TooLarge, Busy: st.Busy,

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/tilewire/tilewire/cmd/tilewire/instance"
 )
 
 // Check holds c against the ranges of its keys. ErrConfig names the first key that is out of its range.
@@ -29,11 +31,18 @@ func (c *Config) check(place func(key string) string) error {
 	}); err != nil {
 		return err
 	}
-	switch {
-	case len(c.Topic) != 1:
-		return complain(fmt.Sprintf("topic[%d].name", min(1, len(c.Topic))), "is one of %d topics; an instance has one", len(c.Topic))
-	case c.Topic[0].Name != "default":
-		return complain("topic[0].name", "is %q; the one topic is called default", c.Topic[0].Name)
+	seen := map[string]bool{}
+	for i, t := range c.Topic {
+		key := fmt.Sprintf("topic[%d].name", i)
+		switch {
+		case i >= instance.MaxTopics:
+			return complain(key, "is one of %d topics; an instance has %d at most", len(c.Topic), instance.MaxTopics)
+		case !instance.TopicName(t.Name):
+			return complain(key, "is %q, must be %s", t.Name, instance.TopicNames)
+		case seen[t.Name]:
+			return complain(key, "is %q, as another topic's", t.Name)
+		}
+		seen[t.Name] = true
 	}
 	for _, o := range c.Websocket.AllowedOrigins {
 		if o != "*" && o != "same-origin" && !strings.Contains(o, "://") {

@@ -49,6 +49,7 @@ type Memory struct {
 type Topic struct {
 	Name        string `toml:"name"`
 	RingSizeMib uint64 `toml:"ring_size_mib" min:"1" max:"524288" pow2:"yes"`
+	RingDepth   uint64 `toml:"ring_depth" min:"1024" max:"4294967296" pow2:"yes"`
 	History     uint32 `toml:"history"`
 }
 

@@ -82,7 +82,8 @@ func TestErrorsNamePlaceAndMend(t *testing.T) {
 		{"[server]\n  max_connections = 0\n", "FILE:2:3: server.max_connections is 0, must be 1 to 1048576\n    max_connections = 0\n    ^^^^^^^^^^^^^^^"},
 		{"[server]\non_full = \"wait\"\n", "FILE:2:1: server.on_full is \"wait\", must be refuse, evict\n  on_full = \"wait\"\n  ^^^^^^^"},
 		{"[[topic]]\nring_size_mib = 48\n", "FILE:2:1: topic[0].ring_size_mib is 48, must be a power of two\n  ring_size_mib = 48\n  ^^^^^^^^^^^^^"},
-		{"[[topic]]\nname = \"a\"\n[[topic]]\nname = \"b\"\n", "FILE:4:1: topic[1].name is one of 2 topics; an instance has one\n  name = \"b\"\n  ^^^^"},
+		{"[[topic]]\nname = \"a\"\n[[topic]]\nname = \"a\"\n", "FILE:4:1: topic[1].name is \"a\", as another topic's\n  name = \"a\"\n  ^^^^"},
+		{"[[topic]]\nname = \"a/b\"\n", "FILE:2:1: topic[0].name is \"a/b\", must be 1 to 64 of a-z, 0-9, '.', '_' and '-', the first of them no '.'\n  name = \"a/b\"\n  ^^^^"},
 		{"[server]\nlisten = []\n", "FILE:2:1: server.listen is [], must be a list of at least one\n  listen = []\n  ^^^^^^"},
 		{"[websocket]\nallowed_origins = [\"example.org\"]\n", "FILE:2:1: websocket.allowed_origins has \"example.org\", must be same-origin, * or an origin with its scheme, as https://example.org\n  allowed_origins = [\"example.org\"]\n  ^^^^^^^^^^^^^^^"},
 	} {

@@ -75,6 +75,9 @@ func (c *Config) decode(path string, text []byte) error {
 			if t.RingSizeMib == 0 {
 				t.RingSizeMib = d.RingSizeMib
 			}
+			if t.RingDepth == 0 {
+				t.RingDepth = d.RingDepth
+			}
 			if t.Name == "" && len(into.Topic) == 1 {
 				t.Name = d.Name
 			}

@@ -85,8 +85,23 @@ func (c *Config) Keys() (keys []string) {
 	return keys
 }
 
-// Get returns the values of a key as texts: one, or those of a list. nil: no such key.
+// topics describes the topics as run's flag --topic takes them; nothing if there is but the one called default, whose keys
+// have flags of their own.
+func (c *Config) topics() (specs []string) {
+	if len(c.Topic) == 1 && c.Topic[0].Name == "default" {
+		return nil
+	}
+	for _, t := range c.Topic {
+		specs = append(specs, fmt.Sprintf("%s,ring-size-mib=%d,ring-depth=%d,history=%d", t.Name, t.RingSizeMib, t.RingDepth, t.History))
+	}
+	return specs
+}
+
+// Get returns the values of a key as texts: one, or those of a list. nil: no such key. "topic" stands for all topics together.
 func (c *Config) Get(key string) (texts []string) {
+	if key == "topic" {
+		return c.topics()
+	}
 	_ = c.each(func(k string, _ reflect.StructField, v reflect.Value) error {
 		switch {
 		case k != key:

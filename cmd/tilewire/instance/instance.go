@@ -54,7 +54,7 @@ type Info struct {
 	Name    string   `json:"name"`
 	RunDir  string   `json:"run_dir"`
 	Listen  []string `json:"listen"`
-	History uint32   `json:"history"`
+	Topics  []Topic  `json:"topics"`
 	Keep    bool     `json:"keep"` // made to be run later: stays when nobody is joined
 	Started int64    `json:"started_unix_ns"`
 	Pid     int      `json:"pid"` // of its creator, for messages to people
@@ -96,6 +96,9 @@ func Create(info Info, p httpsrv.Params, tiles []Tile, o shmem.Options) (*Instan
 	sz, data, size, err := footprint(p, tiles)
 	if err != nil {
 		return nil, err
+	}
+	if info.Topics == nil {
+		info.Topics = []Topic{{Name: DefaultTopic}}
 	}
 	if err := vacate(info.Name); err != nil {
 		return nil, err
@@ -291,7 +294,9 @@ func adopt(reg *shmem.Region) (in *Instance, err error) {
 	if obj, err = in.Wksp.Lookup("server"); err != nil {
 		return nil, err
 	}
-	in.Server, err = httpsrv.Join(obj.Mem)
+	if in.Server, err = httpsrv.Join(obj.Mem); err == nil && len(in.Info.Topics) != int(in.Server.Params().RingCnt) {
+		err = fmt.Errorf("it names %d topics of %d rings", len(in.Info.Topics), in.Server.Params().RingCnt)
+	}
 	return in, err
 }
 
