@@ -5,7 +5,7 @@ RACE := ./shmem ./wksp ./tile/... ./httpsrv/... ./cmd/tilewire/control ./cmd/til
 # -p 1: the packages of timing take turns, there are but two CPUs.
 GOTEST := go test -p 1
 
-.PHONY: help build try test quick race conformance explore stress survive fuzz abuse browser bench bench-quick bench-diff lint clean
+.PHONY: help build try test quick race conformance explore stress survive fuzz abuse browser bench bench-quick bench-diff generate lint clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ bench-quick: ## a few of its cases, some minutes
 
 bench-diff: ## micro-benchmarks of this tree against REF=...
 	scripts/bench-diff.sh $(REF)
+
+generate: ## the BPF program of httpsrv/steer anew (needs clang, llvm, libbpf-dev; what it makes is committed)
+	scripts/generate.sh
 
 lint: ## gofmt, vet, shellcheck and staticcheck where they are to be had
 	@scripts/lint.sh

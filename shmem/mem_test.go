@@ -98,6 +98,18 @@ func TestAtRefuses(t *testing.T) {
 	}
 }
 
+func TestOver(t *testing.T) {
+	b := make([]byte, 64)
+	m := Over(b)
+	*MustAt[byte](m, 8) = 1
+	if b[8] != 1 || m.Len() != 64 || m.SameSpace(m) || m.IsZero() {
+		t.Error("other bytes, or a lock space")
+	}
+	if _, err := m.Lock(0); !errors.Is(err, ErrBounds) {
+		t.Error(err)
+	}
+}
+
 func TestHeapAlignment(t *testing.T) {
 	for align := uint64(1); align <= 1<<21; align <<= 1 {
 		m := Heap(100, align)

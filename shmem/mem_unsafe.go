@@ -41,6 +41,10 @@ func Heap(size, align uint64) Mem {
 	return Mem{b: raw[pad : pad+size : pad+size], sp: newHeapSpace()}
 }
 
+// Over returns b as a Mem without a lock space: memory that is no region's, such as a BPF map's. Lock gives ErrBounds, Locked
+// must not be asked. It lives as long as b is mapped.
+func Over(b []byte) Mem { return Mem{b: b} }
+
 // Len returns the number of bytes.
 func (m Mem) Len() uint64 { return uint64(len(m.b)) }
 
