@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"runtime"
 	"slices"
 	"testing"
@@ -137,6 +138,51 @@ func TestLeast(t *testing.T) {
 		}
 		spread(t, counts(), 449, 451)
 	})
+}
+
+// A tile can write what it likes: it changes who gets the connections, nothing else.
+func TestAnyLoad(t *testing.T) {
+	st := load(t, Options{Tiles: tiles, Ports: 1, Mode: Least})
+	s := newSite(t, "tcp4", tiles)
+	s.insert(st, 0)
+	for i, v := range []uint64{^uint64(0), 1 << 63, 1 << 39, 0} {
+		st.s.tile[i].load.Store(v)
+		st.s.tile[i].pend.Store(v)
+	}
+	s.connect(100, nil)
+	if got := s.acceptAll(100); got[0] != 0 || got[1] != 50 || got[2] != 0 || got[3] != 50 {
+		t.Error(got)
+	}
+}
+
+// With SYN cookies the ACK makes the connection, and is steered anew: all are served, and nobody is swamped.
+func TestSynCookies(t *testing.T) {
+	for _, mode := range []Mode{Hash, Least, Source} {
+		t.Run(mode.String(), func(t *testing.T) {
+			if !ownNet(t) {
+				t.Skip("needs a network namespace (CAP_SYS_ADMIN): it sets net.ipv4.tcp_syncookies")
+			}
+			if err := os.WriteFile("/proc/sys/net/ipv4/tcp_syncookies", []byte("2"), 0); err != nil {
+				t.Skip(err)
+			}
+			st := load(t, Options{Tiles: tiles, Ports: 1, Mode: mode})
+			s := newSite(t, "tcp4", tiles)
+			s.insert(st, 0)
+			s.connect(conns, nil)
+			got := s.acceptAll(conns)
+			t.Log(got)
+			if n := st.Stats().Other; n < conns {
+				t.Errorf("%d answers to cookies", n)
+			}
+			if mode == Source {
+				if slices.Max(got) != conns {
+					t.Error("one source is spread")
+				}
+				return
+			}
+			spread(t, got, 150, 350)
+		})
+	}
 }
 
 func joinAll(t testing.TB, st *Steering) (l []*Tile) {
