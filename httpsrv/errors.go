@@ -5,6 +5,8 @@ import "errors"
 var (
 	// ErrParams: Params (or an argument beside them) is out of its range; the text names the field, its value and the range.
 	ErrParams = errors.New("httpsrv: parameter out of range")
+	// ErrPortTaken: somebody listens at an address that is to be shared by tiles: another instance, or one of another user (EADDRINUSE).
+	ErrPortTaken = errors.New("httpsrv: address is taken")
 	// ErrAlign: the memory given does not start at a multiple of Align.
 	ErrAlign = errors.New("httpsrv: memory is not aligned")
 	// ErrMagic: the memory holds no server (never formatted, or deleted).

@@ -22,6 +22,11 @@ func ListenSocket(addr string, sndBuf int) (fd int, actual string, err error) {
 	if err != nil {
 		return -1, "", err
 	}
+	return a.open(addr, sndBuf, false)
+}
+
+// open does what ListenSocket says; shared sets SO_REUSEPORT, for TCP.
+func (a *listenAddr) open(addr string, sndBuf int, shared bool) (fd int, actual string, err error) {
 	fd = a.fd
 	fail := func(what string, err error) (int, string, error) {
 		if fd >= 0 && a.fd < 0 {
@@ -56,6 +61,11 @@ func ListenSocket(addr string, sndBuf int) (fd int, actual string, err error) {
 	if family == unix.AF_INET6 {
 		if err := sys.setsockopt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0); err != nil {
 			return fail("IPV6_V6ONLY", err)
+		}
+	}
+	if shared {
+		if err := sys.setsockopt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+			return fail("SO_REUSEPORT", err)
 		}
 	}
 	setInherited(fd, sndBuf)

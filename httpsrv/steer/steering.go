@@ -37,7 +37,7 @@ type port struct {
 	prog      *ebpf.Program
 }
 
-// Load puts a program per listen address into the kernel, no tile being live yet. It needs CAP_BPF and takes a few ms.
+// Load puts a program per listen address into the kernel, no tile being live yet. It needs CAP_BPF and takes about 30 ms a port.
 // Errors: ErrPermission without it, ErrUnsupported, ErrParams. In each case the ports work without: the kernel
 // spreads connections by a hash.
 func Load(o Options) (_ *Steering, err error) {
