@@ -118,6 +118,56 @@ func TestDrain(t *testing.T) {
 	})
 }
 
+// Handshakes that are not over move as well: here the listener waits for the first data (TCP_DEFER_ACCEPT), which comes when
+// it is closed.
+func TestHandshakesMove(t *testing.T) {
+	for _, mode := range []Mode{Off, Hash, Least, CPU, Source} {
+		t.Run(mode.String(), func(t *testing.T) {
+			eachNet(t, func(t *testing.T, network string, _ bool) {
+				st := load(t, Options{Tiles: 3, Ports: 1, Mode: mode})
+				s := newSite(t, network, 3)
+				for _, fd := range s.fds {
+					if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 20); err != nil {
+						t.Fatal(err)
+					}
+				}
+				s.insert(st, 0)
+				_ = st.SetLive(1, false)
+				_ = st.SetLive(2, false)
+				if mode != Off {
+					s.connect(200, nil) // all to 0
+				} else {
+					s.connect(600, nil)
+				}
+				_ = st.SetLive(1, true)
+				_ = st.SetLive(2, true)
+				_ = st.SetLive(0, false)
+				s.leave(0)
+				for _, fd := range s.clients {
+					if _, err := unix.Write(fd, []byte{'?'}); err != nil {
+						t.Fatal("a client was reset: ", err)
+					}
+				}
+				got := s.acceptAll(len(s.clients))
+				if served, reset := s.greet(); served != len(s.clients) {
+					t.Errorf("served %d, reset %d", served, reset)
+				}
+				stats := st.Stats()
+				t.Logf("accepted %v, migrated %d", got, stats.Migrated())
+				if mode != Off && stats.Migrated() != 200 {
+					t.Errorf("%d moved, want 200: %+v", stats.Migrated(), stats)
+				}
+				if mode == Least && got[1] != 100 {
+					t.Error("uneven: ", got)
+				}
+				if mode == Source && got[1] != 200 && got[2] != 200 {
+					t.Error("one source is spread: ", got)
+				}
+			})
+		})
+	}
+}
+
 // Those who come from a closed listener are told of by Moved, whether or not the kernel wakes who waits for the new one.
 func TestMoved(t *testing.T) {
 	st := load(t, Options{Tiles: 2, Ports: 1, Mode: Least})
