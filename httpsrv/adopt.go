@@ -27,7 +27,7 @@ import (
 type heritage struct {
 	keep  []uint32
 	lost  []lostConn
-	fds   map[int]bool // TCP sockets; true: of a connection in the table
+	fds   map[int]bool // sockets that are open here; true: of a connection in the table
 	used  [poolCnt]map[uint32]bool
 	tagOf []event // the last event in each application's queue
 }
@@ -103,7 +103,7 @@ func (t *NetTile) mend(slot uint32, c *conn, h *heritage) (why CloseReason, rese
 	}
 	t.mendEvents(slot, c, h)
 	mine, open := h.fds[int(c.fd)]
-	if !open || mine { // closed, and not freed yet; or no socket that could be carried on
+	if !open || mine { // closed, and not freed yet
 		if c.fd = -1; c.state == stClosing || c.state == stLinger {
 			return c.reason, false, false
 		}
@@ -111,7 +111,7 @@ func (t *NetTile) mend(slot uint32, c *conn, h *heritage) (why CloseReason, rese
 	}
 	h.fds[int(c.fd)] = true
 	tx, rx, state, err := sys.position(int(c.fd))
-	if err != nil {
+	if err != nil { // a unix socket: EOPNOTSUPP
 		return CloseTileLost, true, false
 	}
 	if state == tcpClose {
@@ -514,7 +514,7 @@ func (t *NetTile) requeue(h *heritage) {
 func (t *NetTile) adoptOrphans(fd int) {
 	rest := t.orphans[:0]
 	for _, o := range t.orphans {
-		if !samePort(o, fd) {
+		if !sameAddress(o, fd) {
 			rest = append(rest, o)
 			continue
 		}
@@ -528,23 +528,25 @@ func (t *NetTile) adoptOrphans(fd int) {
 	t.orphans = rest
 }
 
-// samePort reports whether a connection came by a listener.
-func samePort(conn, listener int) bool {
-	port := func(fd int) int {
+// sameAddress reports whether a connection came by a listener: by its port, or the name of its unix socket.
+func sameAddress(conn, listener int) bool {
+	of := func(fd int) any {
 		sa, err := sys.sockname(fd)
 		if err != nil {
-			return -1
+			return nil
 		}
 		switch sa := sa.(type) {
 		case *unix.SockaddrInet4:
 			return sa.Port
 		case *unix.SockaddrInet6:
 			return sa.Port
+		case *unix.SockaddrUnix:
+			return sa.Name
 		}
-		return -1
+		return nil
 	}
-	p := port(conn)
-	return p > 0 && p == port(listener)
+	a := of(conn)
+	return a != nil && a == of(listener)
 }
 
 // setPeerOf puts the address of a connection's peer where accept leaves it.

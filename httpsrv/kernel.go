@@ -87,7 +87,7 @@ func (linux) sockname(fd int) (unix.Sockaddr, error) { return unix.Getsockname(f
 
 func (linux) peername(fd int) (unix.Sockaddr, error) { return unix.Getpeername(fd) }
 
-// inherited lists the stream sockets over TCP that are open here and connected.
+// inherited lists the connections of this process: sockets of TCP and unix sockets that do not listen.
 func (linux) inherited() (fds []int) {
 	d, err := os.Open("/proc/self/fd")
 	if err != nil {
@@ -97,8 +97,8 @@ func (linux) inherited() (fds []int) {
 	_ = d.Close()
 	for _, n := range names {
 		fd, _ := strconv.Atoi(n)
-		proto, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
-		if err != nil || proto != unix.IPPROTO_TCP {
+		domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+		if err != nil || domain != unix.AF_INET && domain != unix.AF_INET6 && domain != unix.AF_UNIX {
 			continue
 		}
 		if on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err == nil && on == 0 {

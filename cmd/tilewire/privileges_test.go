@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 	"golang.org/x/sys/unix"
@@ -240,6 +243,11 @@ func TestRunAsUser(t *testing.T) {
 	wait()
 	p.says(`"msg":"restarted","tile":"net:0"(?s:.*)"msg":"ready","tile":"net:0"`)
 	p.dial().gets(said)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, _, err := c.Read(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the client noticed: %v", err)
+	}
 
 	// The supervisor dies with the tiles; the next one takes over what they left, or makes it anew.
 	wait = gone(t, children(t, p.cmd.Process.Pid)["tw net:0"])
