@@ -11,7 +11,7 @@ import (
 // one, so that as many tiles share it (SO_REUSEPORT): the kernel, or a program
 // (package steer), chooses for each connection. It returns the descriptors, in the order in
 // which they began to listen, and the address. All of them must belong to one user: who gives
-// tiles a user of their own makes the sockets as that user.
+// tiles a user of their own makes the sockets as that user, or changes their owner (fchown).
 //
 // ErrPortTaken (and EADDRINUSE): somebody listens there, be it with SO_REUSEPORT, which
 // would else have two instances share what comes without a word. ErrParams: the
