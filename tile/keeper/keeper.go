@@ -59,16 +59,14 @@ var ErrNone = errors.New("keeper: not wanted here")
 func Wanted() bool { return os.Getenv(PipeEnv) != "" }
 
 // Start makes this process's keeper and publishes it. most is how many descriptors the process may come to have: the table
-// grows to it first, for one that two share grows slowly. On the tile's locked thread, before its calls are filtered.
+// grows to it first, for one that two share grows slowly; one descriptor stays open there. On the tile's locked thread, before its calls are filtered.
 // Errors: ErrNone; what is wrong with the pipe; those of clone(2).
 func Start(name string, most int) (pid int, err error) {
 	fd, err := pipe()
 	if err != nil {
 		return 0, err
 	}
-	if n, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, most); err == nil {
-		unix.Close(n)
-	}
+	grow(fd, most)
 	path := os.Getenv(PathEnv)
 	if path == "" {
 		path = "/proc/self/exe"
@@ -80,6 +78,16 @@ func Start(name string, most int) (pid int, err error) {
 		return 0, fmt.Errorf("keeper: %w", err)
 	}
 	return pid, tell(fd, TagKeeper, pid)
+}
+
+// grow has the descriptor table hold most of them. Of a process with threads that takes 10 ms (the kernel waits for all who
+// may be looking at it, expand_fdtable), so a copy of the pipe stays at the far end: what the keeper makes inherits the size.
+func grow(fd, most int) {
+	var here, there unix.Stat_t
+	if unix.Fstat(most, &there) == nil && unix.Fstat(fd, &here) == nil && here.Ino == there.Ino && here.Dev == there.Dev {
+		return
+	}
+	_, _ = unix.FcntlInt(uintptr(fd), unix.F_DUPFD, most) // beyond the limit it grows as it is needed
 }
 
 // pipe returns the descriptor that the supervisor passed.
