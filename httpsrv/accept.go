@@ -104,7 +104,8 @@ func (t *NetTile) admit(fd int) {
 	step(ptAccepted)
 	var from conn
 	t.setPeer(&from)
-	if limit := t.opt.MaxConnectionsPerIP; limit > 0 && t.addrs.count(&from.peer) >= limit {
+	t.meet(&from)
+	if t.full(&from.peer) {
 		t.cnt.Cell(cntRejectedAddr).Inc()
 		t.refuseSocket(fd, 429)
 		return
@@ -127,16 +128,14 @@ func (t *NetTile) admit(fd int) {
 		return
 	}
 	t.free = t.free[:len(t.free)-1]
-	*c = conn{fd: int32(fd), ring: NoRing, opened: t.now, peer: from.peer, peerPort: from.peerPort}
+	*c = conn{fd: int32(fd), ring: NoRing, opened: t.now, peer: from.peer, peerPort: from.peerPort, fwd: from.fwd}
 	c.rx[0].buf = t.req.get()
 	c.gen.Store(gen)
 	step(ptAccepted)
 	c.slow, c.state = slowState, stRequest
 	t.httpNow++
 	t.order.push(queueHTTP, slot)
-	if t.opt.MaxConnectionsPerIP > 0 {
-		t.addrs.add(&c.peer)
-	}
+	t.count(c)
 	t.cnt.Cell(cntAccepted).Inc()
 	t.cnt.Cell(cntConnsNow).Inc()
 	t.setDeadline(slot, t.opt.RequestTimeout.Nanoseconds())

@@ -22,12 +22,12 @@ type addrCount struct {
 	n    uint32 // 0: free
 }
 
-// newAddrs makes the table of the connections in conns.
+// newAddrs makes the table of the connections in conns that count (fwCounted).
 func newAddrs(conns []conn) addrs {
 	size := uint64(1) << bits.Len64(2*uint64(len(conns))|15)
 	a := addrs{tab: make([]addrCount, size), mask: size - 1, key: [2]uint64{rand.Uint64() | 1, rand.Uint64()}}
 	for i := range conns {
-		if c := &conns[i]; c.state != stFree {
+		if c := &conns[i]; c.state != stFree && c.fwd&fwCounted != 0 {
 			a.add(&c.peer)
 		}
 	}

@@ -60,7 +60,7 @@ func TestAddrsModel(t *testing.T) {
 	for step := range 20000 {
 		c := &conns[rng.IntN(len(conns))]
 		if c.state == stFree {
-			c.state, c.peer = stRequest, addr16(rng)
+			c.state, c.fwd, c.peer = stRequest, fwCounted, addr16(rng)
 			a.add(&c.peer)
 			model[key(c.peer)]++
 		} else if rng.IntN(3) > 0 {

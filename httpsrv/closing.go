@@ -239,9 +239,7 @@ func (t *NetTile) drop(slot uint32, why CloseReason) {
 	c.state, c.fd = stFree, -1
 	t.free = append(t.free, slot)
 	t.order.remove(c.queue(), slot)
-	if t.opt.MaxConnectionsPerIP > 0 {
-		t.addrs.remove(&c.peer)
-	}
+	t.uncount(c)
 	if t.reserve < 0 {
 		t.reserve = openReserve()
 	}

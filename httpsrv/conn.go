@@ -134,17 +134,17 @@ type conn struct {
 	rxGen    uint32
 	pendTail uint32
 	pendCnt  uint32
-	app      uint8 // application in another process that gets its events, index+1; 0: the tile's own process
-	evUnits  uint8 // heads that room is kept for in that application's queue
-	evFlags  uint8 // evWaits, ...
-	_        uint8
+	app      uint8  // application in another process that gets its events, index+1; 0: the tile's own process
+	evUnits  uint8  // heads that room is kept for in that application's queue
+	evFlags  uint8  // evWaits, ...
+	fwd      uint8  // fwHeader, ...
 	headBuf  uint32 // buffers held, index+1, 0: none
 	recvBuf  uint32
 	msgBuf   uint32
 	history  uint32           // messages from the past asked for at the upgrade
 	cursor   uint64           // in the followed ring, while tx is elsewhere
-	stop     uint64           // the stream ends here, a frame boundary
-	insert   uint64           // frame boundary at which the head buffer's piece goes
+	stop     uint64           // the stream ends here, a frame boundary; of one that does not stream, half of via
+	insert   uint64           // frame boundary at which the head buffer's piece goes; or the other half
 	pendEnd  uint64           // bytes ever put into its pending entries
 	pendPos  uint64           // bytes of these sent, while tx is elsewhere
 	ctlLen   [ctlSlots]uint16 // bytes in each slot of the head buffer
@@ -152,11 +152,11 @@ type conn struct {
 	bound    int64            // the same, of a request's body in all and of a stream that is blocked
 	ping     int64            // when the next ping goes, or, while pingAt != 0, when its pong is missing; 0: none
 	opened   int64
-	peer     [16]byte
-	peerPort uint16
-	closeGot uint16 // code of the client's close frame
-	pingAt   uint32 // µs stamp of the ping whose pong is awaited, and its payload; 0: none
-	rtt      uint32 // µs, smoothed; 0: not known yet
+	peer     [16]byte // the client's address, IPv4 as ::ffff:a.b.c.d; zero: none (unix socket)
+	peerPort uint16   // 0: told by X-Forwarded-For
+	closeGot uint16   // code of the client's close frame
+	pingAt   uint32   // µs stamp of the ping whose pong is awaited, and its payload; 0: none
+	rtt      uint32   // µs, smoothed; 0: not known yet
 	rttLast  uint32
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"github.com/tilewire/tilewire/httpsrv/h1"
+	"github.com/tilewire/tilewire/httpsrv/proxy"
 	"github.com/tilewire/tilewire/httpsrv/ws"
 )
 
@@ -21,6 +22,12 @@ func (t *NetTile) readRequest(slot uint32, c *conn) {
 		if c.rxNow().wants() && t.fill(slot, c) {
 			return
 		}
+		if c.awaitsHeader() && !t.readHeader(slot, c) {
+			if c.state != stRequest {
+				return
+			}
+			continue
+		}
 		rx := c.rxNow()
 		raw := t.req.buf(rx.buf)[rx.done-rx.base : rx.end-rx.base]
 		if uint64(len(raw)) < rx.left { // the head is known, its body is not whole
@@ -28,6 +35,9 @@ func (t *NetTile) readRequest(slot uint32, c *conn) {
 		}
 		next, v := h1.Parse(raw, int(rx.scan), &lim, h)
 		switch {
+		case v.Failed() && t.opt.ProxyProtocol != ProxyOff && proxy.Begins(raw):
+			t.drop(slot, CloseProxyHeader) // of somebody who is no trusted proxy
+			return
 		case v.Failed():
 			t.refuse(slot, int(v.Status), parseReasons[v.Reason])
 			return
@@ -46,7 +56,9 @@ func (t *NetTile) readRequest(slot uint32, c *conn) {
 			}
 			continue
 		}
-		t.request(slot, c, h, raw)
+		if c.fwd&fwTrusted == 0 || t.clientOf(slot, c, h, raw) {
+			t.request(slot, c, h, raw)
+		}
 		return
 	}
 	t.later(slot)
@@ -168,7 +180,7 @@ func (t *NetTile) refuseAs(slot uint32, status int, why CloseReason, allow h1.Me
 	switch {
 	case status == 405 || status == 501:
 		r.Allow = allow
-	case status == 503:
+	case status == 503 || status == 429:
 		r.RetryAfter = 1
 	}
 	b, ok := h1.AppendError(t.head.buf(c.headBuf)[:0:headBufSz], &r, headOnly)
@@ -229,9 +241,10 @@ func (t *NetTile) upgrade(slot uint32, c *conn, h *h1.Head, raw []byte, r *Respo
 		t.refuseAs(slot, int(v.Status), parseReasons[v.Reason], h1.Methods(MethodGet), h.Method == MethodHead)
 		return
 	}
+	host, secure := c.askedHost(h, raw)
 	switch {
-	case !originAllowed(t.opt.AllowOrigins, h.Origin, h.Host):
-		t.refuseOrigin(slot, h.Origin, h.Host)
+	case !originAllowed(t.opt.AllowOrigins, h.Origin, host, secure):
+		t.refuseOrigin(slot, h.Origin, host)
 		return
 	case len(raw) > h.Len:
 		t.refuse(slot, 400, CloseBadRequest) // bytes before our answer are nobody's frames
@@ -270,6 +283,7 @@ func (t *NetTile) upgrade(slot uint32, c *conn, h *h1.Head, raw []byte, r *Respo
 	step(ptAnswered)
 	c.state = stUpgrade // from here on a successor sends the 101, and has no request any more
 	step(ptAnswered)
+	c.fwd &^= fwVia // peer stays
 	t.streams(slot, c)
 	t.putBuf(&t.req, &c.rxNow().buf)
 	step(ptAnswered)

@@ -30,6 +30,11 @@ func (t *NetTile) anew(slot uint32, c *conn) {
 		rx.base = rx.end
 	}
 	c.rxCommit(&rx)
+	if c.fwd&fwVia != 0 {
+		t.uncount(c)
+		c.goBack()
+		t.count(c)
+	}
 	step(ptAnswered)
 	c.state = stRequest
 	step(ptAnswered)
@@ -62,7 +67,7 @@ func (t *NetTile) fill(slot uint32, c *conn) (stop bool) {
 	if stop {
 		return true
 	}
-	if rx.end == rx.done && rx.done > 0 { // was idle
+	if rx.end == rx.done && rx.base == rx.done && rx.done > 0 { // was idle; behind a proxy's header it was not
 		t.setDeadline(slot, t.opt.RequestTimeout.Nanoseconds())
 		t.order.renew(queueHTTP, slot)
 	} else if rx.left != 0 {

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tilewire/tilewire/httpsrv/h1"
+	"github.com/tilewire/tilewire/httpsrv/proxy"
 	"github.com/tilewire/tilewire/shmem"
 	"github.com/tilewire/tilewire/tile"
 )
@@ -49,6 +50,16 @@ type TileOptions struct {
 	// browsers send them) whose pages may open WebSockets, besides those of
 	// the server's own address; "*" allows all.
 	AllowOrigins []string
+	// TrustedProxies are who is believed: addresses ("10.0.0.1"), networks ("10.0.0.0/8"), "unix" for all who come by a unix
+	// socket; at most proxy.TrustMax. Of X-Forwarded-For in their requests the last address that is not in the list is the
+	// client's; X-Forwarded-Host and X-Forwarded-Proto tell what a page's origin is compared with. They are not limited by
+	// MaxConnectionsPerIP themselves. Of others such fields are not looked at (docs/proxy.md).
+	TrustedProxies []string
+	// ProxyProtocol: a connection from TrustedProxies begins with this header, which tells its client; without a good one it is
+	// closed (CloseProxyHeader). Others are plain clients, closed if they send one. Needs MaxRequestLen of proxy.MinRoom.
+	ProxyProtocol ProxyProtocol
+	trust         proxy.Trust // TrustedProxies, once complete
+
 	// OnRefusedOrigin is told of each upgrade refused for its Origin; the bytes
 	// are valid until it returns. nil: none.
 	OnRefusedOrigin func(origin, host []byte)
@@ -263,9 +274,7 @@ func (t *NetTile) attach() error {
 	}
 	t.wheel.rebuild(t.conns, t.now)
 	t.order = newQueues(t.conns)
-	if t.opt.MaxConnectionsPerIP > 0 {
-		t.addrs = newAddrs(t.conns)
-	}
+	t.recount()
 	t.rate = bucket{rate: int64(t.opt.AcceptRate)}
 	t.cnt.Cell(cntWalkedSeq).Set(t.rd[0].seen)
 	t.cnt.Cell(cntWalkedBytes).Set(t.rd[0].end)

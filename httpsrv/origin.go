@@ -25,8 +25,10 @@ func CheckOrigins(list []string) error {
 // originAllowed reports whether a page of origin may open a WebSocket here: one
 // of the allow-list, or of the host it asks for (RFC 6455 section 10.2). Clients
 // that are no browsers send no Origin. The scheme is not compared for the same
-// origin: TLS ends before this server.
-func originAllowed(allow []string, origin, host []byte) bool {
+// origin: TLS ends before this server. But where it is known that TLS was used
+// (secure) a page that was not fetched by it, which anybody on the way may have
+// written, is another origin.
+func originAllowed(allow []string, origin, host []byte, secure bool) bool {
 	if origin == nil {
 		return true
 	}
@@ -36,7 +38,7 @@ func originAllowed(allow []string, origin, host []byte) bool {
 		}
 	}
 	scheme, o, ok := bytes.Cut(origin, []byte("://"))
-	if !ok || len(o) == 0 {
+	if !ok || len(o) == 0 || secure && string(scheme) != "https" {
 		return false
 	}
 	// Browsers leave the scheme's own port out of the Origin, other clients may name it in the Host.

@@ -11,25 +11,31 @@ var originCases = []struct {
 	origin, host string
 	allow        []string
 	ok           bool
+	secure       bool // by TLS, as is known
 }{
-	{"", "h:1", nil, true}, // no browser
-	{"http://h:1", "h:1", nil, true},
-	{"https://H", "h", nil, true},
-	{"http://h", "h:80", nil, true},
-	{"https://h", "h:443", nil, true},
-	{"https://h", "h:80", nil, false},
-	{"http://h:2", "h:1", nil, false},
-	{"http://h.evil", "h", nil, false},
-	{"http://evil", "h", nil, false},
-	{"null", "h", nil, false},
-	{"null", "h", []string{"null"}, true},
-	{"http://", "", nil, false},
-	{"h", "h", nil, false},
-	{"http://evil", "h", []string{"*"}, true},
-	{"https://app.example", "h", []string{"http://other", "https://APP.example"}, true},
-	{"http://app.example", "h", []string{"https://app.example"}, false},
-	{"https://app.example:8443", "h", []string{"https://app.example"}, false},
-	{"http://h", "h", []string{"https://app.example"}, true}, // same origin besides the list
+	{"", "h:1", nil, true, false}, // no browser
+	{"http://h:1", "h:1", nil, true, false},
+	{"https://H", "h", nil, true, false},
+	{"http://h", "h:80", nil, true, false},
+	{"https://h", "h:443", nil, true, false},
+	{"https://h", "h:80", nil, false, false},
+	{"http://h:2", "h:1", nil, false, false},
+	{"http://h.evil", "h", nil, false, false},
+	{"http://evil", "h", nil, false, false},
+	{"null", "h", nil, false, false},
+	{"null", "h", []string{"null"}, true, false},
+	{"http://", "", nil, false, false},
+	{"h", "h", nil, false, false},
+	{"http://evil", "h", []string{"*"}, true, false},
+	{"https://app.example", "h", []string{"http://other", "https://APP.example"}, true, false},
+	{"http://app.example", "h", []string{"https://app.example"}, false, false},
+	{"https://app.example:8443", "h", []string{"https://app.example"}, false, false},
+	{"http://h", "h", []string{"https://app.example"}, true, false}, // same origin besides the list
+	{"https://h", "h", nil, true, true},
+	{"http://h", "h", nil, false, true},
+	{"http://h", "h:80", nil, false, true},
+	{"http://h", "h", []string{"http://h"}, true, true},
+	{"", "h", nil, true, true},
 }
 
 func TestOriginAllowed(t *testing.T) {
@@ -38,12 +44,12 @@ func TestOriginAllowed(t *testing.T) {
 		if c.origin != "" {
 			o = []byte(c.origin)
 		}
-		if ok := originAllowed(c.allow, o, []byte(c.host)); ok != c.ok {
+		if ok := originAllowed(c.allow, o, []byte(c.host), c.secure); ok != c.ok {
 			t.Errorf("%q at %q with %q: %v", c.origin, c.host, c.allow, ok)
 		}
 	}
 	allow, o, h := []string{"https://app.example"}, []byte("https://app.exampl3"), []byte("h")
-	if n := testing.AllocsPerRun(100, func() { originAllowed(allow, o, h) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { originAllowed(allow, o, h, true) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }

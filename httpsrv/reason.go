@@ -45,6 +45,7 @@ const (
 	CloseInternal    // a response that can't be sent
 	CloseApplication // the application closed it without a reason of its own
 	CloseAppGone     // the application in another process that it belonged to is gone, or did not answer
+	CloseProxyHeader // no good header of the PROXY protocol from a trusted proxy, or one from somebody else
 	closeReasonCnt
 )
 
@@ -55,7 +56,7 @@ var closeNames = [closeReasonCnt]string{
 	"ws_bad_mask", "ws_unknown_opcode", "ws_oversize_frame", "ws_client_too_slow", "ws_missing_upgrade",
 	"ws_expected_cont_opcode", "ws_expected_text_opcode", "ws_control_frame_too_large",
 	"timeout", "limit", "protocol", "bad_utf8", "no_pong", "origin", "drain", "shutdown", "tile_lost",
-	"operator", "internal", "application", "app_gone",
+	"operator", "internal", "application", "app_gone", "proxy_header",
 }
 
 var closeTexts = [closeReasonCnt]string{
@@ -95,6 +96,7 @@ var closeTexts = [closeReasonCnt]string{
 	"response could not be sent",
 	"closed by the application",
 	"application is gone",
+	"PROXY header missing, malformed, or from no trusted proxy",
 }
 
 // String describes the reason in words; 'unknown' for anything else.

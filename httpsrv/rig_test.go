@@ -3,6 +3,7 @@ package httpsrv
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -477,6 +478,18 @@ func (t *NetTile) check() error {
 	if t.opt.MaxConnectionsPerIP > 0 {
 		if fresh := newAddrs(t.conns); !t.addrs.same(&fresh) {
 			bad("the count by address differs from that of the table")
+		}
+	}
+	for i := range t.conns {
+		c := &t.conns[i]
+		if c.state == stFree {
+			continue
+		}
+		if want := t.opt.MaxConnectionsPerIP > 0 && !t.opt.trust.Has(&c.peer); want != (c.fwd&fwCounted != 0) {
+			bad("slot %d, of %v: counted %v", i, netip.AddrFrom16(c.peer), !want)
+		}
+		if c.fwd&fwVia != 0 && (c.state == stRequest || c.flags&flStreams != 0) {
+			bad("slot %d in state %d is at its proxy's client", i, c.state)
 		}
 	}
 	for k, n := range []int{queueHTTP: http, queueWs: ws} {

@@ -17,7 +17,7 @@ import (
 
 const (
 	serverMagic   = 0x7470_6572_6977_6c74 // "tlwirept"
-	layoutVersion = 2
+	layoutVersion = 3
 )
 
 // serverHdr is the head of a server's memory. writer: New and Delete

@@ -1,7 +1,9 @@
 package httpsrv
 
+import "slices"
+
 // SetOptions has a tile that serves go on with other options, without any of its connections noticing: the timeouts, the
-// limits besides those of Params, the origins, KeepAlive, OnFull. What needs memory of its own, or was taken into a socket,
+// limits besides those of Params, the origins, the proxies, KeepAlive, OnFull. What needs memory of its own, or was taken into a socket,
 // stays as it was: Callbacks, BellPath, SndBuf, Headroom, PollEvents, ReplyWait. A time that runs already runs to its end;
 // those that begin from now on are the new ones. Who is over a limit that is new stays in. Between two Polls.
 // Errors: ErrParams as of TakeTile; nothing is changed then.
@@ -23,11 +25,8 @@ func (t *NetTile) SetOptions(o TileOptions) error {
 			t.listeners[i].retryAt = 0
 		}
 	}
-	switch has, had := o.MaxConnectionsPerIP > 0, old.MaxConnectionsPerIP > 0; {
-	case has && !had:
-		t.addrs = newAddrs(t.conns)
-	case !has:
-		t.addrs = addrs{}
+	if o.MaxConnectionsPerIP > 0 != (old.MaxConnectionsPerIP > 0) || !slices.Equal(o.TrustedProxies, old.TrustedProxies) {
+		t.recount()
 	}
 	if o.PingInterval != old.PingInterval {
 		t.replanPings()

@@ -66,6 +66,8 @@ func (t *simTile) callbacks() Callbacks {
 func (t *simTile) request(c *simClient, q *Request) (resp Response) {
 	if h, ok := c.role.(*simHTTP); ok {
 		h.reached(q)
+	} else {
+		c.checkClient(0)
 	}
 	n, _ := strconv.Atoi(strings.TrimPrefix(string(q.Query), "n="))
 	switch string(q.Path) {
@@ -99,6 +101,7 @@ func (t *simTile) bodyOf(c *simClient, b []byte) (resp Response) {
 func (t *simTile) message(id ConnID, c *simClient, op byte, data []byte) {
 	w, ws := t.w, c.role.(*simWs)
 	ws.arrived(op, data)
+	c.checkClient(0) // still
 	nc := &t.t.conns[id.Slot()]
 	done := nc.rxNow().done
 	t.shield = func() bool { return nc.rxNow().done == done && nc.state == stStream }

@@ -2,6 +2,8 @@
 
 package httpsrv
 
+import "net/netip"
+
 // simClient is a client: a socket, and a role that says what it sends and looks
 // at every byte that it gets.
 type simClient struct {
@@ -18,10 +20,12 @@ type simClient struct {
 	why    CloseReason
 	ends   int // times the application was told of its end
 
-	out     []byte // to be written
-	stalled bool   // takes nothing in
-	fin     bool   // has ended its side
-	rst     bool   // by a reset
+	out     []byte     // to be written
+	real    netip.Addr // behind its proxy
+	hops    bool       // its proxy is asked who the client is
+	stalled bool       // takes nothing in
+	fin     bool       // has ended its side
+	rst     bool       // by a reset
 	gotFin  bool
 	gotRst  bool
 
@@ -53,6 +57,9 @@ func newSimClient(w *simWorld, n int) *simClient {
 		c.born = t.t.now
 	}
 	c.s = &simSocket{w: w, cl: c, sndCap: w.plan.sndCap, rcvCap: w.plan.rcvCap}
+	if w.plan.proxy {
+		c.proxied()
+	}
 	if !w.chance(w.plan.http) {
 		c.role = newSimWs(c)
 	} else {

@@ -35,6 +35,9 @@ func newSimHTTP(c *simClient) *simHTTP {
 	for c.w.plan.keepAlive && len(h.reqs) < 12 && !h.reqs[len(h.reqs)-1].bad && c.w.chance(0.8) {
 		h.reqs = append(h.reqs, simRequestOf(c))
 	}
+	for i := range h.reqs {
+		h.reqs[i].text = c.hop(h.reqs[i].text, i)
+	}
 	return h
 }
 
@@ -110,12 +113,14 @@ func (h *simHTTP) step() {
 // reached: the application has a request, the next one that is not bad.
 func (h *simHTTP) reached(q *Request) {
 	if t := h.c.tile; h.calls > 0 && t.deaths > 0 && h.asks(h.reqs[h.calls-1].text, q) && h.calls > h.next && (h.calls == len(h.reqs) || !h.asks(h.reqs[h.calls].text, q)) {
+		h.c.checkClient(h.calls - 1)
 		return // its tile died before it answered
 	}
 	if h.calls >= len(h.reqs) {
 		h.c.w.fail("client %d: the application got %d requests of %d", h.c.n, h.calls+1, len(h.reqs))
 	}
 	r := h.reqs[h.calls].text
+	h.c.checkClient(h.calls)
 	h.calls++
 	if !h.asks(r, q) {
 		h.c.w.fail("client %d: sent %q, the application got %v %s with body %s", h.c.n, r, q.Method, q.Path, simBytes(q.Body))
@@ -123,7 +128,7 @@ func (h *simHTTP) reached(q *Request) {
 }
 
 func (h *simHTTP) asks(r string, q *Request) bool {
-	return strings.HasSuffix(r, string(q.Body)) && strings.HasPrefix(r, q.Method.String()+" "+string(q.Path))
+	return strings.HasSuffix(r, string(q.Body)) && strings.HasPrefix(r, q.Method.String()+" "+string(q.Path)) && strings.Contains(r, string(q.Headers.Lookup("X-Forwarded-For")))
 }
 
 func (h *simHTTP) take(b []byte) {

@@ -86,13 +86,17 @@ func (t *simTile) tryStart() bool {
 	if w.plan.survive && !w.calm && w.chance(0.3) {
 		t.doom = 1 + w.rnd.IntN(60)
 	}
-	nt, err := w.srv.TakeTile(t.id, TileOptions{
+	o := TileOptions{
 		Callbacks: t.callbacks(), BellPath: fmt.Sprintf("%s/%d", simBellDir(), t.id),
 		RequestTimeout: time.Duration(w.plan.reqTime), CloseTimeout: time.Duration(w.plan.clTime), IdleTimeout: time.Duration(w.plan.reqTime),
 		BodyTimeout: time.Duration(w.plan.reqTime), WriteTimeout: time.Duration(w.plan.reqTime),
 		PongTimeout: time.Duration(w.plan.reqTime), PingInterval: time.Duration(w.plan.pings),
 		KeepAlive: w.plan.keepAlive, Survive: w.plan.survive, OnFull: w.plan.onFull, ReplyWait: time.Duration(w.plan.replyWait), AcceptRate: w.plan.rate,
-	})
+	}
+	if w.plan.proxy {
+		o.ProxyProtocol, o.TrustedProxies, o.MaxConnectionsPerIP = ProxyAny, simTrusted, 1000 // counted, and not met
+	}
+	nt, err := w.srv.TakeTile(t.id, o)
 	if err == nil {
 		t.t = nt
 		t.carried(before)

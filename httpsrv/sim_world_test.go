@@ -73,6 +73,7 @@ type simPlan struct {
 	onFull          OnFull
 	rate            int  // of accepting
 	survive         bool // connections outlive the death of their tile
+	proxy           bool // and come by a proxy
 	talk            int  // bytes that a WebSocket client may have yet to write
 }
 
@@ -115,6 +116,7 @@ func simPlanOf(r *rand.Rand) simPlan {
 	if plan.survive = r.IntN(2) == 0; plan.survive {
 		plan.deaths = some(0.002, 0.01, 0.05)
 	}
+	plan.proxy = r.IntN(3) == 0
 	return plan
 }
 

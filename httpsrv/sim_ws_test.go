@@ -74,7 +74,7 @@ func (s *simWs) step() {
 	switch {
 	case !s.asked:
 		s.asked = true
-		c.out = append(c.out, handshake(s.target)...)
+		c.out = append(c.out, c.hop(handshake(s.target), 0)...)
 	case !s.streams || s.closing || c.rude || s.ended || len(c.out) > c.w.plan.talk:
 	case r.IntN(100) < 40 || c.w.plan.talk > 4000:
 		s.say()

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tilewire/tilewire/httpsrv/proxy"
 )
 
 // Defaults of TileOptions.
@@ -49,6 +51,13 @@ func (o *TileOptions) complete(p *Params) error {
 	}
 	if err := CheckOrigins(o.AllowOrigins); err != nil {
 		return err
+	}
+	var err error
+	if o.trust, err = trustOf(o.ProxyProtocol, o.TrustedProxies); err != nil {
+		return err
+	}
+	if o.ProxyProtocol != ProxyOff && p.MaxRequestLen < proxy.MinRoom {
+		return fmt.Errorf("%w: MaxRequestLen is %d, must be %d at least with ProxyProtocol", ErrParams, p.MaxRequestLen, proxy.MinRoom)
 	}
 	def := func(d *time.Duration, v time.Duration) {
 		if *d == 0 {
@@ -162,8 +171,8 @@ func (t *NetTile) requestDue(slot uint32, c *conn) {
 		return
 	}
 	c.deadline, c.bound = 0, 0
-	if rx := c.rxNow(); rx.end == rx.done {
-		t.drop(slot, CloseTimeout) // sent nothing: nothing to answer
+	if rx := c.rxNow(); rx.end == rx.done || c.awaitsHeader() {
+		t.drop(slot, CloseTimeout) // asked nothing: nothing to answer
 		return
 	}
 	t.refuse(slot, 408, CloseTimeout)
