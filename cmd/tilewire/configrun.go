@@ -38,6 +38,8 @@ var configFlags = []struct {
 	{"server.body_timeout_millis", "body-timeout", "ms", true},
 	{"server.idle_timeout_millis", "idle-timeout", "ms", true},
 	{"server.keep_alive", "keep-alive", "", true},
+	{"server.proxy_protocol", "proxy-protocol", "", true},
+	{"server.trusted_proxies", "trusted-proxy", "", true},
 	{"websocket.allowed_origins", "allow-origin", "", true},
 	{"websocket.ping_interval_seconds", "ping-interval", "s", true},
 	{"websocket.pong_timeout_seconds", "pong-timeout", "s", true},

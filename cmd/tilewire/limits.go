@@ -29,6 +29,8 @@ func (l *limits) flags(cmd *cobra.Command) {
 	f.DurationVar(&l.MaxLag, "max-lag", 0, "evict a client that is further behind; 0: no limit")
 	f.DurationVar(&l.Write, "write-timeout", 10*time.Second, "close a client that takes none of the bytes that wait for it for so long")
 	f.DurationVar(&l.PingInterval, "ping-interval", 25*time.Second, "from one ping to a WebSocket to the next; 0: no pings")
+	f.StringVar(&l.ProxyProtocol, "proxy-protocol", "off", "header that a trusted proxy puts before a connection's first request: v1, v2, any, or `off`")
+	f.StringArrayVar(&l.TrustedProxies, "trusted-proxy", nil, "`ADDRESS` or network (10.0.0.0/8) of proxies, or unix, whose headers tell the client's address; repeatable")
 	f.DurationVar(&l.PongTimeout, "pong-timeout", 10*time.Second, "close a WebSocket (4002) whose pong does not come within so long")
 }
 
@@ -44,6 +46,15 @@ func (l *limits) options(o *httpsrv.TileOptions) error {
 	var err error
 	if o.OnFull, err = httpsrv.ParseOnFull(l.OnFull); err != nil {
 		return usageError{fmt.Errorf("--on-full %q: one of refuse, evict", l.OnFull)}
+	}
+	if o.ProxyProtocol, err = httpsrv.ParseProxyProtocol(l.ProxyProtocol); err != nil {
+		return usageError{fmt.Errorf("--proxy-protocol %q: one of off, v1, v2, any", l.ProxyProtocol)}
+	}
+	if o.TrustedProxies = l.TrustedProxies; o.ProxyProtocol != httpsrv.ProxyOff && len(l.TrustedProxies) == 0 {
+		return usageError{fmt.Errorf("--proxy-protocol %s needs the proxies' addresses: --trusted-proxy 127.0.0.1, for example", l.ProxyProtocol)}
+	}
+	if err := httpsrv.CheckProxies(o.ProxyProtocol, o.TrustedProxies); err != nil {
+		return usageError{fmt.Errorf("--trusted-proxy: %w", err)}
 	}
 	for _, n := range []struct {
 		flag string

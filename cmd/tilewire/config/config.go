@@ -64,6 +64,8 @@ type Server struct {
 	BodyTimeoutMillis   uint32   `toml:"body_timeout_millis" min:"100" max:"86400000"`
 	IdleTimeoutMillis   uint32   `toml:"idle_timeout_millis" min:"100" max:"86400000"`
 	KeepAlive           bool     `toml:"keep_alive"`
+	ProxyProtocol       string   `toml:"proxy_protocol" oneof:"off v1 v2 any"`
+	TrustedProxies      []string `toml:"trusted_proxies"`
 }
 
 // Websocket is what is asked of WebSocket clients.

@@ -222,6 +222,9 @@ type Limits struct {
 	Write        time.Duration `json:"write_timeout"`
 	PingInterval time.Duration `json:"ping_interval"`
 	PongTimeout  time.Duration `json:"pong_timeout"`
+
+	ProxyProtocol  string   `json:"proxy_protocol"`
+	TrustedProxies []string `json:"trusted_proxies"`
 }
 
 // Shutdown is how long an instance takes to end while clients are connected.
