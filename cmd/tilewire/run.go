@@ -285,6 +285,9 @@ func (s *shape) adopt(in *instance.Instance) error {
 		asked, has uint64
 	}{
 		{"max-connections", uint64(s.clients), uint64(p.MaxWsConnectionCnt)},
+		{"max-request-bytes", uint64(s.request), uint64(p.MaxRequestLen)},
+		{"max-client-frame-bytes", uint64(s.frame), uint64(p.MaxWsRecvFrameLen)},
+		{"max-lag-messages", s.lag, p.MaxWsSendFrameCnt},
 	} {
 		if s.changed(lim.flag) && lim.asked != lim.has {
 			return usageError{fmt.Errorf("--%s %d: the memory of %q was made for %d; leave the flag out, or remove it with `tilewire server delete --name %s`",

@@ -23,6 +23,10 @@ type shape struct {
 	topics  []string
 	listen  []string
 	backing string
+	pages   string // the largest
+	request uint32
+	frame   uint32
+	lag     uint64
 	changed func(flag string) bool // was it given?
 }
 
@@ -36,6 +40,10 @@ func (s *shape) flags(cmd *cobra.Command) {
 	f.StringArrayVar(&s.topics, "topic", nil, "`NAME`[,ring-size-mib=N][,ring-depth=N][,history=N]: a topic with a ring of its own, at /ws/NAME, the first at /ws as well; repeatable; what is left out is as those flags say")
 	f.StringArrayVar(&s.listen, "listen", []string{"127.0.0.1:8080"}, "`ADDR:PORT`, [ADDR]:PORT, unix:PATH[|MODE] or fd:NAME (socket activation) to serve; repeatable")
 	f.StringVar(&s.backing, "backing", "auto", "memory: auto, hugetlbfs or shm")
+	f.StringVar(&s.pages, "max-page-size", "huge", "the largest pages taken: normal (4 KiB), huge (2 MiB), gigantic (1 GiB)")
+	f.Uint32Var(&s.request, "max-request-bytes", 8192, "of a request, head and body")
+	f.Uint32Var(&s.frame, "max-client-frame-bytes", 65536, "of a client's message")
+	f.Uint64Var(&s.lag, "max-lag-messages", 0, "evict a client that is further behind its ring; 0: 7/8 of the ring")
 }
 
 // params returns what the server's memory is made for, and says what is wrong with the flags.
@@ -43,16 +51,39 @@ func (s *shape) params() (p httpsrv.Params, err error) {
 	if _, err := shmem.ParseBacking(s.backing); err != nil {
 		return p, usageError{fmt.Errorf("--backing %q: one of auto, hugetlbfs, shm", s.backing)}
 	}
+	if _, err := s.pageSize(); err != nil {
+		return p, err
+	}
+	if s.request < 1024 || s.request > 1<<30 || s.frame < s.request || s.frame > 1<<30 {
+		return p, usageError{fmt.Errorf("--max-request-bytes %d, --max-client-frame-bytes %d: from 1024 to %d, the first no more than the second", s.request, s.frame, 1<<30)}
+	}
 	plan, err := s.plan()
 	if err != nil {
 		return p, err
 	}
 	p = defaultParams(plan[0].ringMiB<<20, s.clients, 1)
 	p.RingDepth, p.RingCnt = plan[0].depth, uint32(len(plan))
+	p.MaxRequestLen, p.MaxWsRecvFrameLen, p.MaxWsSendFrameCnt = s.request, s.frame, s.lag
+	for p.ReplyBufferSz < 2*uint64(s.frame) {
+		p.ReplyBufferSz *= 2
+	}
 	for i, t := range plan {
 		p.Rings[i] = httpsrv.RingSize{OutgoingBufferSz: t.ringMiB << 20, SideBufferSz: p.SideBufferSz, RingDepth: t.depth}
 	}
 	return p, nil
+}
+
+// pageSize is the largest that is taken.
+func (s *shape) pageSize() (uint64, error) {
+	switch s.pages {
+	case "normal":
+		return shmem.PageNormal, nil
+	case "huge":
+		return shmem.PageHuge, nil
+	case "gigantic":
+		return shmem.PageGigantic, nil
+	}
+	return 0, usageError{fmt.Errorf("--max-page-size %q: one of normal, huge, gigantic", s.pages)}
 }
 
 // shapeTiles are the tiles of an instance that a shape describes.
@@ -65,9 +96,10 @@ func (s *shape) create(listen []string, keep bool) (*instance.Instance, error) {
 		return nil, err
 	}
 	backing, _ := shmem.ParseBacking(s.backing) // params has
+	pages, _ := s.pageSize()
 	plan, _ := s.plan()
 	info := instance.Info{Name: s.name, Listen: listen, Topics: topicsOf(plan), Keep: keep, Pid: os.Getpid(), Started: time.Now().UnixNano()}
-	return instance.Create(info, p, shapeTiles, shmem.Options{Backing: backing})
+	return instance.Create(info, p, shapeTiles, shmem.Options{Backing: backing, MaxPageSize: pages})
 }
 
 // printSize prints the bytes that the instance's memory takes, before they are rounded up to pages.

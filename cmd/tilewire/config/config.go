@@ -42,7 +42,8 @@ type Layout struct {
 
 // Memory is what the region lies on.
 type Memory struct {
-	Backing string `toml:"backing" oneof:"auto hugetlbfs shm"`
+	Backing     string `toml:"backing" oneof:"auto hugetlbfs shm"`
+	MaxPageSize string `toml:"max_page_size" oneof:"normal huge gigantic"`
 }
 
 // Topic is one ring.
@@ -59,6 +60,7 @@ type Server struct {
 	MaxConnections      uint32   `toml:"max_connections" min:"1" max:"1048576"`
 	MaxConnectionsPerIP uint32   `toml:"max_connections_per_ip" max:"16777216"`
 	AcceptRatePerSecond uint32   `toml:"accept_rate_per_second" max:"1000000000"`
+	MaxRequestBytes     uint32   `toml:"max_request_bytes" min:"1024" max:"1073741824"`
 	OnFull              string   `toml:"on_full" oneof:"refuse evict"`
 	HeaderTimeoutMillis uint32   `toml:"header_timeout_millis" min:"100" max:"86400000"`
 	BodyTimeoutMillis   uint32   `toml:"body_timeout_millis" min:"100" max:"86400000"`
@@ -71,12 +73,14 @@ type Server struct {
 // Websocket is what is asked of WebSocket clients.
 type Websocket struct {
 	AllowedOrigins      []string `toml:"allowed_origins"`
+	MaxClientFrameBytes uint32   `toml:"max_client_frame_bytes" min:"1024" max:"1073741824"`
 	PingIntervalSeconds uint32   `toml:"ping_interval_seconds" max:"86400"`
 	PongTimeoutSeconds  uint32   `toml:"pong_timeout_seconds" min:"1" max:"86400"`
 }
 
 // SlowClient is when a client is too slow.
 type SlowClient struct {
+	MaxLagMessages     uint64 `toml:"max_lag_messages" max:"4294967296"`
 	MaxLagBytes        uint64 `toml:"max_lag_bytes"`
 	MaxLagSeconds      uint32 `toml:"max_lag_seconds" max:"86400"`
 	WriteTimeoutMillis uint32 `toml:"write_timeout_millis" min:"100" max:"86400000"`
