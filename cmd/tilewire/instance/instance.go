@@ -297,7 +297,10 @@ func adopt(reg *shmem.Region) (in *Instance, err error) {
 	if in.Server, err = httpsrv.Join(obj.Mem); err == nil && len(in.Info.Topics) != int(in.Server.Params().RingCnt) {
 		err = fmt.Errorf("it names %d topics of %d rings", len(in.Info.Topics), in.Server.Params().RingCnt)
 	}
-	return in, err
+	if err != nil {
+		return nil, err
+	}
+	return in, nil
 }
 
 // Life returns the instance's state and settings.
