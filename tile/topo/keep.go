@@ -12,14 +12,13 @@ import (
 
 // kept is what the supervisor knows of a tile's keeper (package keeper).
 type kept struct {
-	i        int32 // of the tile among procs
-	rd       int   // read end of the pipe that tells of keepers and successors, -1: not made yet
-	wr       *os.File
-	pid      int // of the keeper, 0: there is none
-	pidfd    int
-	calling  bool // it was told to make a successor, which has not been told of yet
-	upgrade  bool // from the program at Spec.Upgrade
-	upgraded bool // such a successor is the tile, and was not ready yet
+	i       int32    // of the tile among procs
+	rd      int      // read end of the pipe that tells of keepers and successors
+	wr      *os.File // nil: it is not made yet
+	pid     int      // of the keeper, 0: there is none
+	pidfd   int
+	calling bool // it was told to make a successor, which has not been told of yet
+	upgrade bool // the next successor is made from the program at Spec.Upgrade
 }
 
 // callWithin bounds (ns) the time until a keeper has made a successor. Then the tile is started anew, and what the keeper
@@ -48,7 +47,7 @@ func (s *Supervisor) call(p *proc, now int64) bool {
 		return false
 	}
 	sig := unix.SIGUSR1
-	if k.upgraded = k.upgrade && p.spec.Upgrade != ""; k.upgraded {
+	if k.upgrade && p.spec.Upgrade != "" {
 		if _, err := os.Stat(p.spec.Upgrade); err == nil {
 			sig = unix.SIGUSR2
 		}
@@ -59,8 +58,7 @@ func (s *Supervisor) call(p *proc, now int64) bool {
 		return false
 	}
 	k.calling = true
-	p.began, p.readyAt, p.phase, p.fault = now, 0, phaseNone, ""
-	p.beat, p.beatSeen = 0, now
+	p.begin(now)
 	p.state, p.due = StateWaiting, now+callWithin
 	return true
 }
@@ -86,18 +84,20 @@ func (s *Supervisor) readPipe(p *proc, now int64) {
 	}
 }
 
-// adoptable reports whether pid is a child that nobody has claimed. Another's word is not enough.
-func adoptable(pid int) bool {
+// claimPid takes pid, of which a pipe told, for a process of ours: no stray from now on. false: it is no child, or one that is
+// claimed already (another's word is not enough), or no descriptor is to be had for it.
+func claimPid(pid int) (pidfd int, ok bool) {
 	started.mu.Lock()
 	defer started.mu.Unlock()
-	_, known := started.pids[pid]
-	return !known && pid > 0 && slices.Contains(ownChildren(), pid)
-}
-
-func claimPid(pid int) {
-	started.mu.Lock()
-	defer started.mu.Unlock()
+	if _, known := started.pids[pid]; known || pid <= 0 || !slices.Contains(ownChildren(), pid) {
+		return -1, false
+	}
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return -1, false
+	}
 	started.pids[pid] = struct{}{}
+	return pidfd, true
 }
 
 func unclaimPid(pid int) {
@@ -109,19 +109,16 @@ func unclaimPid(pid int) {
 // attach takes the successor for the tile's process.
 func (s *Supervisor) attach(p *proc, pid int, now int64) {
 	k := &p.keep
-	if !adoptable(pid) {
-		return
-	}
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
+	fd, ok := claimPid(pid)
+	if !ok {
 		return // it is called again when the time is over
 	}
 	proc, err := os.FindProcess(pid)
 	if err != nil {
 		unix.Close(fd)
+		unclaimPid(pid)
 		return
 	}
-	claimPid(pid)
 	k.calling = false
 	p.child = &child{proc: proc, pidfd: fd, ready: -1}
 	p.restarts++
@@ -135,15 +132,11 @@ func (s *Supervisor) attach(p *proc, pid int, now int64) {
 // newKeeper: the tile has made a keeper, which holds all that the one before it held.
 func (s *Supervisor) newKeeper(p *proc, pid int) {
 	k := &p.keep
-	if !adoptable(pid) {
-		return
-	}
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
+	fd, ok := claimPid(pid)
+	if !ok {
 		return
 	}
 	s.endKeeper(p)
-	claimPid(pid)
 	k.pid, k.pidfd = pid, fd
 	_ = s.watch(fd, aboutKeeper, k.i)
 }

@@ -60,8 +60,8 @@ func echoTile(c *tile.Cnc, l *tile.Loop) error {
 	return l.Run()
 }
 
-// keepYard is a yard of one tile that keeps, and the address that it serves.
-func keepYard(t *testing.T, o Options, env ...string) (*yard, string) {
+// keepYard is a yard of one tile that keeps, and the address that it serves. change, if any, is made to its spec.
+func keepYard(t *testing.T, o Options, change func(*Spec)) (*yard, string) {
 	t.Helper()
 	y := newYard(t, o, "keep")
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -73,11 +73,12 @@ func keepYard(t *testing.T, o Options, env ...string) (*yard, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	unix.SetNonblock(int(f.Fd()), true)
 	t.Cleanup(func() { f.Close() })
 	s := &y.specs[0]
 	s.Keep, s.Files = true, []*os.File{f}
-	s.Env = append(s.Env, env...)
+	if change != nil {
+		change(s)
+	}
 	o.Event = y.s.o.Event
 	y.o(o)
 	y.run(t.Context())
@@ -146,7 +147,7 @@ func oneKeeper(t *testing.T, of int) int {
 
 // What a tile had accepted, and who waited to be, outlive its deaths.
 func TestKeep(t *testing.T) {
-	y, addr := keepYard(t, Options{Budget: 1000})
+	y, addr := keepYard(t, Options{Budget: 1000}, nil)
 	c := connect(t, addr)
 	echoes(t, c, "before")
 	pid := y.next(Ready, 0).Pid
@@ -176,7 +177,7 @@ func TestKeep(t *testing.T) {
 
 // A tile that dies between making its keeper and publishing it leaves a stray, which is ended; the keeper before it serves.
 func TestKeepLeaked(t *testing.T) {
-	y, addr := keepYard(t, Options{Budget: 1000}, "TOPO_TEST_LEAK=1")
+	y, addr := keepYard(t, Options{Budget: 1000}, func(s *Spec) { s.Env = append(s.Env, "TOPO_TEST_LEAK=1") })
 	c := connect(t, addr)
 	for i := range 5 {
 		if err := unix.Kill(y.next(Ready, 0).Pid, unix.SIGKILL); err != nil {
@@ -190,7 +191,7 @@ func TestKeepLeaked(t *testing.T) {
 
 // Without its keeper a tile goes on; its death then ends its connections, and the tile that is started has a keeper again.
 func TestKeepKeeperDied(t *testing.T) {
-	y, addr := keepYard(t, Options{})
+	y, addr := keepYard(t, Options{}, nil)
 	c := connect(t, addr)
 	echoes(t, c, "before")
 	if err := unix.Kill(oneKeeper(t, os.Getpid()), unix.SIGKILL); err != nil {
@@ -215,23 +216,9 @@ func TestKeepUpgrade(t *testing.T) {
 	if out, err := exec.Command("cp", os.Args[0], next).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	y := newYard(t, Options{}, "keep")
-	ln, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	f, err := ln.(*net.TCPListener).File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	s := &y.specs[0]
-	s.Keep, s.Files, s.Upgrade = true, []*os.File{f}, next
-	y.o(Options{Event: y.s.o.Event})
-	y.run(t.Context())
+	y, addr := keepYard(t, Options{}, func(s *Spec) { s.Upgrade = next })
 	y.next(Ready, 0)
-	c := connect(t, ln.Addr().String())
+	c := connect(t, addr)
 	echoes(t, c, "old")
 	if err := y.s.Restart("t", 0); err != nil {
 		t.Fatal(err)

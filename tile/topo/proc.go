@@ -119,8 +119,7 @@ func (s *Supervisor) launch(i int32, p *proc, now int64) {
 			s.watch(c.ready, aboutReady, i)
 		}
 	}
-	p.began, p.readyAt, p.phase, p.fault = now, 0, phaseNone, ""
-	p.beat, p.beatSeen = 0, now
+	p.begin(now)
 	if err != nil {
 		s.event(p, Event{What: Died, Exit: Exit{Code: -1}, Cause: err.Error(), Restarts: p.restarts})
 		p.exit = Exit{Code: -1}
@@ -149,6 +148,12 @@ func (s *Supervisor) launch(i int32, p *proc, now int64) {
 	}
 }
 
+// begin forgets the process before the one that is started now.
+func (p *proc) begin(now int64) {
+	p.began, p.readyAt, p.phase, p.fault = now, 0, phaseNone, ""
+	p.beat, p.beatSeen = 0, now
+}
+
 // stepBooting looks whether the tile is ready, or too late.
 func (s *Supervisor) stepBooting(p *proc, now int64) {
 	if p.cnc != nil {
@@ -161,7 +166,6 @@ func (s *Supervisor) stepBooting(p *proc, now int64) {
 		}
 	}
 	p.state, p.everReady, p.readyAt = StateRunning, true, now
-	p.keep.upgraded = false
 	if s.unswept && !s.handing() {
 		s.sweep()
 	}
