@@ -68,7 +68,7 @@ func (t *simTile) tryStart() bool {
 	running, depth := len(w.running), w.depth
 	w.running = append(w.running, t)
 	inTaking[t.id] = nil
-	up := false
+	up, told := false, before.life
 	defer func() {
 		w.running, w.depth = w.running[:running], depth
 		if up || !w.plan.survive {
@@ -76,7 +76,7 @@ func (t *simTile) tryStart() bool {
 		}
 		switch e := recover(); e {
 		case nil, simDeath{}: // in the middle of taking over
-			t.lifeAgain = before.life
+			t.lifeAgain = told
 			letGo(inTaking[t.id])
 			w.k.exitKept(t)
 		default:
@@ -100,6 +100,7 @@ func (t *simTile) tryStart() bool {
 	if err == nil {
 		t.t = nt
 		t.carried(before)
+		told = t.life // with those that it admits before it lives
 		if _, ok := w.k.fds[t.fd]; ok {
 			err = nt.ListenFd(t.fd)
 		} else if _, err = nt.Listen("127.0.0.1:0"); err != nil {
