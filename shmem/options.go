@@ -31,6 +31,19 @@ func (b Backing) String() string {
 	return "unknown"
 }
 
+// ParsePages returns the page size that is called normal, huge or gigantic, and whether one is called so.
+func ParsePages(s string) (size uint64, ok bool) {
+	switch s {
+	case "normal":
+		return PageNormal, true
+	case "huge":
+		return PageHuge, true
+	case "gigantic":
+		return PageGigantic, true
+	}
+	return 0, false
+}
+
 // ParseBacking returns the backing that String calls s. Errors: ErrBadOption, naming the three.
 func ParseBacking(s string) (Backing, error) {
 	for b := BackingAuto; b <= BackingShm; b++ {

@@ -19,15 +19,14 @@ import (
 // netTile is a network tile's process: one loop over Poll.
 type netTile struct {
 	*httpsrv.NetTile
-	name   string // kind:id
-	params httpsrv.Params
-	life   *instance.Life
-	o      httpsrv.TileOptions
-	gen    uint64          // of the settings that it has
-	drain  *instance.Drain // that it obeys
-	until  int64           // when it ends, whoever is left; 0: it serves
-	log    *slog.Logger
-	kept   bool // a keeper holds what it has open: its successor carries on
+	name  string // kind:id
+	life  *instance.Life
+	o     httpsrv.TileOptions
+	gen   uint64          // of the settings that it has
+	drain *instance.Drain // that it obeys
+	until int64           // when it ends, whoever is left; 0: it serves
+	log   *slog.Logger
+	kept  bool // a keeper holds what it has open: its successor carries on
 }
 
 func runNetTile(a tileArgs, fds []int, history []uint) (err error) {
@@ -48,7 +47,7 @@ func runNetTile(a tileArgs, fds []int, history []uint) (err error) {
 	if err != nil {
 		return err
 	}
-	n := &netTile{name: cnc.Name(), params: in.Server.Params(), life: in.Life(), log: logger(), o: httpsrv.TileOptions{
+	n := &netTile{name: cnc.Name(), life: in.Life(), log: logger(), o: httpsrv.TileOptions{
 		BellPath: in.Bell(a.id), SndBuf: sndBuf, Callbacks: httpsrv.Callbacks{Request: routes(home, topics, probe)},
 	}}
 	n.o.OnRefusedOrigin = newRefusedOrigins(n.log).refused
@@ -72,7 +71,8 @@ func runNetTile(a tileArgs, fds []int, history []uint) (err error) {
 	}
 	n.obey(v.Drain)
 	if n.o.Survive {
-		n.keep()
+		p := in.Server.Params()
+		n.keep(int(p.MaxConnectionCnt+p.MaxWsConnectionCnt) + 64)
 	}
 	loop := tile.Loop{Cnc: cnc, CPU: a.cpu, KeepOff: a.cpu != tile.Float}
 	a.confine(&loop, sandbox.NetCalls)
@@ -99,12 +99,11 @@ func runNetTile(a tileArgs, fds []int, history []uint) (err error) {
 	return nil
 }
 
-// keep makes the tile's keeper. Without one it serves all the same.
-func (n *netTile) keep() {
+// keep makes the keeper of a tile that may come to have most descriptors. Without one it serves all the same.
+func (n *netTile) keep(most int) {
 	runtime.LockOSThread() // not pinned yet: what the keeper makes inherits its CPUs
 	defer runtime.UnlockOSThread()
-	p := n.params
-	if _, err := keeper.Start(n.name, int(p.MaxConnectionCnt+p.MaxWsConnectionCnt)+64); err != nil {
+	if _, err := keeper.Start(n.name, most); err != nil {
 		n.log.Warn("connections will not outlive this tile", "error", err.Error())
 		return
 	}

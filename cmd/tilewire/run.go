@@ -290,12 +290,16 @@ func (s *shape) adopt(in *instance.Instance) error {
 		{"max-lag-messages", s.lag, p.MaxWsSendFrameCnt},
 	} {
 		if s.changed(lim.flag) && lim.asked != lim.has {
-			return usageError{fmt.Errorf("--%s %d: the memory of %q was made for %d; leave the flag out, or remove it with `tilewire server delete --name %s`",
-				lim.flag, lim.asked, s.name, lim.has, s.name)}
+			return s.contradicts("--%s %d: the memory of %q was made for %d", lim.flag, lim.asked, s.name, lim.has)
 		}
 	}
 	if !s.changed("listen") {
 		s.listen = in.Info.Listen
 	}
 	return s.adoptTopics(in)
+}
+
+// contradicts is what flags are refused with that ask for other memory than there is.
+func (s *shape) contradicts(format string, args ...any) error {
+	return usageError{fmt.Errorf("%s; leave the flag out, or remove it with `tilewire server delete --name %s`", fmt.Sprintf(format, args...), s.name)}
 }

@@ -51,8 +51,8 @@ func (s *shape) params() (p httpsrv.Params, err error) {
 	if _, err := shmem.ParseBacking(s.backing); err != nil {
 		return p, usageError{fmt.Errorf("--backing %q: one of auto, hugetlbfs, shm", s.backing)}
 	}
-	if _, err := s.pageSize(); err != nil {
-		return p, err
+	if _, ok := shmem.ParsePages(s.pages); !ok {
+		return p, usageError{fmt.Errorf("--max-page-size %q: one of normal, huge, gigantic", s.pages)}
 	}
 	if s.request < 1024 || s.request > 1<<30 || s.frame < s.request || s.frame > 1<<30 {
 		return p, usageError{fmt.Errorf("--max-request-bytes %d, --max-client-frame-bytes %d: from 1024 to %d, the first no more than the second", s.request, s.frame, 1<<30)}
@@ -73,19 +73,6 @@ func (s *shape) params() (p httpsrv.Params, err error) {
 	return p, nil
 }
 
-// pageSize is the largest that is taken.
-func (s *shape) pageSize() (uint64, error) {
-	switch s.pages {
-	case "normal":
-		return shmem.PageNormal, nil
-	case "huge":
-		return shmem.PageHuge, nil
-	case "gigantic":
-		return shmem.PageGigantic, nil
-	}
-	return 0, usageError{fmt.Errorf("--max-page-size %q: one of normal, huge, gigantic", s.pages)}
-}
-
 // shapeTiles are the tiles of an instance that a shape describes.
 var shapeTiles = []instance.Tile{{Kind: kindAdmin}, {Kind: kindNet}, {Kind: kindSource}}
 
@@ -96,7 +83,7 @@ func (s *shape) create(listen []string, keep bool) (*instance.Instance, error) {
 		return nil, err
 	}
 	backing, _ := shmem.ParseBacking(s.backing) // params has
-	pages, _ := s.pageSize()
+	pages, _ := shmem.ParsePages(s.pages)
 	plan, _ := s.plan()
 	info := instance.Info{Name: s.name, Listen: listen, Topics: topicsOf(plan), Keep: keep, Pid: os.Getpid(), Started: time.Now().UnixNano()}
 	return instance.Create(info, p, shapeTiles, shmem.Options{Backing: backing, MaxPageSize: pages})

@@ -99,9 +99,6 @@ func topicsOf(plan []topicPlan) (ts []instance.Topic) {
 // them: but for the history, which is the tile's.
 func (s *shape) adoptTopics(in *instance.Instance) error {
 	p := in.Server.Params()
-	contradicts := func(format string, args ...any) error {
-		return usageError{fmt.Errorf("%s; leave the flag out, or remove it with `tilewire server delete --name %s`", fmt.Sprintf(format, args...), s.name)}
-	}
 	if !s.changed("topic") {
 		for i, t := range in.Info.Topics {
 			r := p.Rings[i]
@@ -112,9 +109,9 @@ func (s *shape) adoptTopics(in *instance.Instance) error {
 			s.topics = append(s.topics, spec)
 		}
 		if r := p.Rings[0]; s.changed("ring-size-mib") && s.ringMiB != r.OutgoingBufferSz>>20 {
-			return contradicts("--ring-size-mib %d: the memory of %q was made for %d", s.ringMiB, s.name, r.OutgoingBufferSz>>20)
+			return s.contradicts("--ring-size-mib %d: the memory of %q was made for %d", s.ringMiB, s.name, r.OutgoingBufferSz>>20)
 		} else if s.changed("ring-depth") && s.depth != r.RingDepth {
-			return contradicts("--ring-depth %d: the memory of %q was made for %d", s.depth, s.name, r.RingDepth)
+			return s.contradicts("--ring-depth %d: the memory of %q was made for %d", s.depth, s.name, r.RingDepth)
 		}
 	}
 	plan, err := s.plan()
@@ -122,11 +119,11 @@ func (s *shape) adoptTopics(in *instance.Instance) error {
 		return err
 	}
 	if len(plan) != len(in.Info.Topics) {
-		return contradicts("--topic: %d topics; the memory of %q was made for %d", len(plan), s.name, len(in.Info.Topics))
+		return s.contradicts("--topic: %d topics; the memory of %q was made for %d", len(plan), s.name, len(in.Info.Topics))
 	}
 	for i, t := range plan {
 		if r := p.Rings[i]; t.name != in.Info.Topics[i].Name || t.ringMiB != r.OutgoingBufferSz>>20 || t.depth != r.RingDepth {
-			return contradicts("--topic %s,ring-size-mib=%d,ring-depth=%d: the memory of %q was made for %s, %d and %d there",
+			return s.contradicts("--topic %s,ring-size-mib=%d,ring-depth=%d: the memory of %q was made for %s, %d and %d there",
 				t.name, t.ringMiB, t.depth, s.name, in.Info.Topics[i].Name, r.OutgoingBufferSz>>20, r.RingDepth)
 		}
 	}

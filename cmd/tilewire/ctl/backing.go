@@ -41,14 +41,8 @@ func (b *backing) options() (shmem.Options, error) {
 	if b.gid < 0 || b.gid > maxGid {
 		return o, usagef("--gid %d: 0 to %d", b.gid, int64(maxGid))
 	}
-	switch b.page {
-	case "normal":
-		o.MaxPageSize = shmem.PageNormal
-	case "huge":
-		o.MaxPageSize = shmem.PageHuge
-	case "gigantic":
-		o.MaxPageSize = shmem.PageGigantic
-	default:
+	var named bool
+	if o.MaxPageSize, named = shmem.ParsePages(b.page); !named {
 		v, err := parseSize(b.page)
 		if err != nil || v != shmem.PageNormal && v != shmem.PageHuge && v != shmem.PageGigantic {
 			return o, usagef("--page-size %q is none of normal (4K), huge (2M), gigantic (1G)", b.page)
