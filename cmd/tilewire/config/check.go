@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/tilewire/tilewire/cmd/tilewire/instance"
+	"github.com/tilewire/tilewire/httpsrv/proxy"
 )
 
 // Check holds c against the ranges of its keys. ErrConfig names the first key that is out of its range.
@@ -43,6 +44,12 @@ func (c *Config) check(place func(key string) string) error {
 			return complain(key, "is %q, as another topic's", t.Name)
 		}
 		seen[t.Name] = true
+	}
+	if _, err := proxy.ParseTrust(c.Server.TrustedProxies); err != nil {
+		return complain("server.trusted_proxies", "is wrong: %v", err)
+	}
+	if p := c.Server.ProxyProtocol; p != "off" && len(c.Server.TrustedProxies) == 0 {
+		return complain("server.proxy_protocol", "is %q, and server.trusted_proxies names nobody whose header would be believed", p)
 	}
 	for _, o := range c.Websocket.AllowedOrigins {
 		if o != "*" && o != "same-origin" && !strings.Contains(o, "://") {

@@ -85,6 +85,9 @@ func TestErrorsNamePlaceAndMend(t *testing.T) {
 		{"[[topic]]\nname = \"a\"\n[[topic]]\nname = \"a\"\n", "FILE:4:1: topic[1].name is \"a\", as another topic's\n  name = \"a\"\n  ^^^^"},
 		{"[[topic]]\nname = \"a/b\"\n", "FILE:2:1: topic[0].name is \"a/b\", must be 1 to 64 of a-z, 0-9, '.', '_' and '-', the first of them no '.'\n  name = \"a/b\"\n  ^^^^"},
 		{"[server]\nlisten = []\n", "FILE:2:1: server.listen is [], must be a list of at least one\n  listen = []\n  ^^^^^^"},
+		{"[server]\nproxy_protocol = \"v3\"\n", "FILE:2:1: server.proxy_protocol is \"v3\", must be off, v1, v2, any\n  proxy_protocol = \"v3\"\n  ^^^^^^^^^^^^^^"},
+		{"[server]\nproxy_protocol = \"v2\"\n", "FILE:2:1: server.proxy_protocol is \"v2\", and server.trusted_proxies names nobody whose header would be believed\n  proxy_protocol = \"v2\"\n  ^^^^^^^^^^^^^^"},
+		{"[server]\ntrusted_proxies = [\"10.0.0.0/8\", \"lb\"]\n", "FILE:2:1: server.trusted_proxies is wrong: trusted proxy \"lb\": want an address, a network (10.0.0.0/8, 2001:db8::/32) or unix\n  trusted_proxies = [\"10.0.0.0/8\", \"lb\"]\n  ^^^^^^^^^^^^^^^"},
 		{"[websocket]\nallowed_origins = [\"example.org\"]\n", "FILE:2:1: websocket.allowed_origins has \"example.org\", must be same-origin, * or an origin with its scheme, as https://example.org\n  allowed_origins = [\"example.org\"]\n  ^^^^^^^^^^^^^^^"},
 	} {
 		path := write(t, tc.text)

@@ -169,7 +169,7 @@ func (l *Life) SetSettings(v any) (gen uint64, err error) {
 		return 0, fmt.Errorf("instance: %w: %w", errSettings, err)
 	}
 	if len(js) > SettingsMax {
-		return 0, fmt.Errorf("instance: %w of %d bytes, at most %d can be held; allow fewer origins", errSettings, len(js), SettingsMax)
+		return 0, fmt.Errorf("instance: %w of %d bytes, at most %d can be held; allow fewer origins, trust fewer proxies", errSettings, len(js), SettingsMax)
 	}
 	gen = l.l.gen.Load() + 1
 	b := &l.l.bufs[gen&1]
