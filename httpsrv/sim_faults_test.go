@@ -88,6 +88,17 @@ var simFaults = []simFault{
 			rd.line.seen = s`, `if FAULT { rd.line.seen = s }; side(m)
 			rd.line.seen = s`},
 	{"a successor does not know that a client stands inside a frame", "adopt.go", `ok && b == cur {`, `FAULT || ok && b == cur {`},
+	{"a proxy's header counts as read before its address is there", "proxied.go", `	switch {
+	case h.Own:`, `	if FAULT { early := rx; early.done = uint64(h.Len); c.rxCommit(&early); step(ptAnswered) }
+	switch {
+	case h.Own:`},
+	{"a proxy's header ends a byte early where nothing is behind it", "proxied.go", `rx.done, rx.scan = uint64(h.Len), 0`,
+		`rx.done, rx.scan = uint64(h.Len), 0; if FAULT && rx.end == rx.done { rx.done-- }`},
+	{"a kept connection stays with the client of its last request", "keepalive.go", `		c.goBack()
+		t.count(c)`, `		if !(FAULT) { c.goBack() }
+		t.count(c)`},
+	{"a successor takes a proxy's client for the proxy", "proxied.go", `		c.goBack() // its request is looked at again`,
+		`		if !(FAULT) { c.goBack() } else { c.fwd &^= fwVia } // its request is looked at again`},
 	{"an answer's state comes before its bytes", "http.go", `	ok = true
 	switch {`, `	ok = true
 	if FAULT { c.state = stRespond; step(ptAnswered) }
