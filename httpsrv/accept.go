@@ -36,6 +36,10 @@ func (t *NetTile) accept(l *listener) (n int) {
 			t.admit(fd)
 		case unix.EAGAIN:
 			l.more = false
+			t.drained()
+			return n
+		case unix.EINVAL: // it does not listen any more
+			l.more = false
 			return n
 		case unix.EINTR:
 		case unix.ECONNABORTED, unix.EPERM, unix.EPROTO, unix.ENOPROTOOPT, unix.EOPNOTSUPP,
@@ -55,6 +59,16 @@ func (t *NetTile) accept(l *listener) (n int) {
 		}
 	}
 	return n
+}
+
+// drained tells the program that steers connections that all who were sent here are counted.
+func (t *NetTile) drained() {
+	for i := range t.listeners {
+		if t.listeners[i].more {
+			return
+		}
+	}
+	t.opt.Steering.Drained()
 }
 
 // turnAway answers somebody for whom there is no descriptor: with the one that
@@ -138,6 +152,7 @@ func (t *NetTile) admit(fd int) {
 	t.count(c)
 	t.cnt.Cell(cntAccepted).Inc()
 	t.cnt.Cell(cntConnsNow).Inc()
+	t.tellLoad()
 	t.setDeadline(slot, t.opt.RequestTimeout.Nanoseconds())
 	if t.cb.Open != nil {
 		t.cb.Open(t.connID(slot))

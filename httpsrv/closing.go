@@ -250,6 +250,7 @@ func (t *NetTile) drop(slot uint32, why CloseReason) {
 		t.httpNow--
 	}
 	t.cnt.Cell(cntConnsNow).Sub(1)
+	t.tellLoad()
 	t.cnt.Cell(cntClosed0 + int(why)).Inc()
 	for i := range t.listeners {
 		t.listeners[i].retryAt = 0 // a descriptor is free

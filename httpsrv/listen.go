@@ -22,11 +22,20 @@ func ListenSocket(addr string, sndBuf int) (fd int, actual string, err error) {
 	if err != nil {
 		return -1, "", err
 	}
-	return a.open(addr, sndBuf, false)
+	return a.open(addr, sndBuf, alone)
 }
 
-// open does what ListenSocket says; shared sets SO_REUSEPORT, for TCP.
-func (a *listenAddr) open(addr string, sndBuf int, shared bool) (fd int, actual string, err error) {
+// sharing is whether others listen at the same address.
+type sharing uint8
+
+const (
+	alone   sharing = iota
+	shared          // with SO_REUSEPORT, for TCP
+	waiting         // likewise, and does not listen yet
+)
+
+// open does what ListenSocket says.
+func (a *listenAddr) open(addr string, sndBuf int, how sharing) (fd int, actual string, err error) {
 	fd = a.fd
 	fail := func(what string, err error) (int, string, error) {
 		if fd >= 0 && a.fd < 0 {
@@ -63,7 +72,7 @@ func (a *listenAddr) open(addr string, sndBuf int, shared bool) (fd int, actual 
 			return fail("IPV6_V6ONLY", err)
 		}
 	}
-	if shared {
+	if how != alone {
 		if err := sys.setsockopt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
 			return fail("SO_REUSEPORT", err)
 		}
@@ -78,8 +87,10 @@ func (a *listenAddr) open(addr string, sndBuf int, shared bool) (fd int, actual 
 	if err := sys.bind(fd, sa); err != nil {
 		return fail("bind", err)
 	}
-	if err := sys.listen(fd, backlog); err != nil {
-		return fail("listen", err)
+	if how != waiting {
+		if err := sys.listen(fd, backlog); err != nil {
+			return fail("listen", err)
+		}
 	}
 	if sa, err = sys.sockname(fd); err != nil {
 		return fail("name", err)

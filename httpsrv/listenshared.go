@@ -7,55 +7,59 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ListenShared makes n listening sockets at one TCP address, as ListenSocket makes
-// one, so that as many tiles share it (SO_REUSEPORT): the kernel, or a program
-// (package steer), chooses for each connection. It returns the descriptors, in the order in
-// which they began to listen, and the address. All of them must belong to one user: who gives
-// tiles a user of their own makes the sockets as that user, or changes their owner (fchown).
+// ListenShared makes n sockets at one TCP address, as ListenSocket makes one, so that as many tiles share it
+// (SO_REUSEPORT): the kernel, or a program (package steer), chooses for each connection among those that listen. The first live do;
+// the others wait for Relisten, bound as they are. It returns the descriptors, in the order in which they began to listen, and
+// the address. All of them must belong to one user: who gives tiles a user of their own makes the sockets as that user, or
+// changes their owner (fchown).
 //
 // ErrPortTaken (and EADDRINUSE): somebody listens there, be it with SO_REUSEPORT, which
-// would else have two instances share what comes without a word. ErrParams: the
+// would else have two instances share what comes without a word. ErrParams: live is not 1 to n, or the
 // address is a unix socket's or an inherited descriptor, of which there is one.
-func ListenShared(addr string, n, sndBuf int) (fds []int, actual string, err error) {
+func ListenShared(addr string, n, live, sndBuf int) (fds []int, actual string, err error) {
 	a, err := parseShared(addr)
 	if err != nil {
 		return nil, "", err
 	}
-	if n < 1 {
-		return nil, "", badListen(addr, "%d listeners", n)
+	if live < 1 || n < live {
+		return nil, "", badListen(addr, "%d listeners of %d", live, n)
 	}
 	if err := a.probe(addr); err != nil {
 		return nil, "", err
 	}
-	for range n {
-		fd, at, err := a.open(addr, sndBuf, true)
+	defer func() {
 		if err != nil {
 			for _, fd := range fds {
 				sys.close(fd)
 			}
-			return nil, "", taken(err)
+			fds = nil
+		}
+	}()
+	for i := range n {
+		how := shared
+		if i >= live {
+			how = waiting
+		}
+		fd, at, err := a.open(addr, sndBuf, how)
+		if err != nil {
+			return fds, "", taken(err)
 		}
 		fds, actual = append(fds, fd), at
 		if err := a.keepPort(fd); err != nil {
-			for _, fd := range fds {
-				sys.close(fd)
-			}
-			return nil, "", fmt.Errorf("httpsrv: listen %s: name: %w", addr, err)
+			return fds, "", fmt.Errorf("httpsrv: listen %s: name: %w", addr, err)
 		}
 	}
 	return fds, actual, nil
 }
 
-// ListenMore makes one more listening socket of those that ListenShared made at addr, with the port that it returned: for a
-// tile that is started anew. ErrPortTaken: those who listen there belong to another user.
-func ListenMore(addr string, sndBuf int) (fd int, err error) {
-	a, err := parseShared(addr)
-	if err != nil {
-		return -1, err
-	}
-	fd, _, err = a.open(addr, sndBuf, true)
-	return fd, taken(err)
-}
+// Relisten has a socket of ListenShared's listen: one that waited, or after Unlisten. Once more changes nothing. Errors: the
+// kernel's; EADDRINUSE if another user's sockets listen there.
+func Relisten(fd int) error { return sys.listen(fd, backlog) }
+
+// Unlisten ends listening for everybody who holds the socket. Who waited for accept(2) moves to another one of those that share the
+// address, where the kernel is told to (package steer, net.ipv4.tcp_migrate_req), and is reset elsewhere. The socket keeps its
+// address.
+func Unlisten(fd int) error { return unix.Shutdown(fd, unix.SHUT_RD) }
 
 func parseShared(addr string) (listenAddr, error) {
 	a, err := parseListen(addr)

@@ -13,11 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const moreEnv = "HTTPSRV_TEST_LISTEN_MORE"
+const sharedEnv = "HTTPSRV_TEST_LISTEN_SHARED"
 
 func TestListenShared(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1:0", "[::1]:0", "[::1%lo]:0", ":0"} {
-		fds, at, err := ListenShared(addr, 3, 1<<16)
+		fds, at, err := ListenShared(addr, 4, 3, 1<<16)
 		if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL) {
 			t.Log(addr, err) // no IPv6 here
 			continue
@@ -30,8 +30,12 @@ func TestListenShared(t *testing.T) {
 				unix.Close(fd)
 			}
 		}
-		for _, fd := range fds {
-			for opt, want := range map[int]int{unix.SO_REUSEPORT: 1, unix.SO_ACCEPTCONN: 1, unix.SO_PROTOCOL: unix.IPPROTO_TCP} {
+		for i, fd := range fds {
+			live := 1
+			if i == 3 {
+				live = 0
+			}
+			for opt, want := range map[int]int{unix.SO_REUSEPORT: 1, unix.SO_ACCEPTCONN: live, unix.SO_PROTOCOL: unix.IPPROTO_TCP} {
 				if v, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, opt); err != nil || v != want {
 					t.Errorf("%s: option %d is %d, %v", addr, opt, v, err)
 				}
@@ -40,25 +44,25 @@ func TestListenShared(t *testing.T) {
 				t.Errorf("%s: one is at %v, not %s", addr, sa, at)
 			}
 		}
-		if len(fds) != 3 || strings.HasSuffix(at, ":0") {
+		if len(fds) != 4 || strings.HasSuffix(at, ":0") {
 			t.Errorf("%s: %v at %s", addr, fds, at)
 		}
 		for _, again := range []func() error{
-			func() error { _, _, err := ListenShared(at, 2, 0); return err },
+			func() error { _, _, err := ListenShared(at, 2, 2, 0); return err },
 			func() error { _, _, err := ListenSocket(at, 0); return err },
 		} {
 			if err := again(); !errors.Is(err, unix.EADDRINUSE) {
 				t.Errorf("a second instance at %s: %v", at, err)
 			}
 		}
-		if _, _, err := ListenShared(at, 1, 0); !errors.Is(err, ErrPortTaken) {
+		if _, _, err := ListenShared(at, 1, 1, 0); !errors.Is(err, ErrPortTaken) {
 			t.Error(err)
 		}
-		more, err := ListenMore(at, 0)
-		if err != nil {
-			t.Error(err)
+		for _, again := range []func(int) error{Relisten, Unlisten, Relisten} { // one that has waited, and comes again
+			if err := again(fds[3]); err != nil {
+				t.Error(err)
+			}
 		}
-		fds = append(fds, more)
 		took := map[int]bool{} // each gets some
 		for range 400 {
 			c, err := net.Dial("tcp", strings.Replace(at, "[::]", "127.0.0.1", 1))
@@ -88,38 +92,42 @@ func TestListenShared(t *testing.T) {
 			t.Errorf("%s: %d of 4 got any", addr, len(took))
 		}
 		closeAll()
-		if fds, _, err = ListenShared(at, 2, 0); err != nil { // free again
+		if fds, _, err = ListenShared(at, 2, 2, 0); err != nil { // free again
 			t.Error(err)
 		}
 		closeAll()
 	}
 	for _, addr := range []string{"unix:/tmp/x", "fd:0", "nonsense"} {
-		if _, _, err := ListenShared(addr, 2, 0); !errors.Is(err, ErrParams) {
+		if _, _, err := ListenShared(addr, 2, 1, 0); !errors.Is(err, ErrParams) {
 			t.Error(addr, err)
 		}
 	}
-	if _, _, err := ListenShared("127.0.0.1:0", 0, 0); !errors.Is(err, ErrParams) {
+	if _, _, err := ListenShared("127.0.0.1:0", 2, 0, 0); !errors.Is(err, ErrParams) {
 		t.Error("none:", err)
 	}
 }
 
 // Another user cannot join the group.
-func TestListenMoreOtherUser(t *testing.T) {
-	if at := os.Getenv(moreEnv); at != "" {
-		_, err := ListenMore(at, 0)
+func TestListenSharedOtherUser(t *testing.T) {
+	if at := os.Getenv(sharedEnv); at != "" {
+		a, err := parseShared(at)
+		if err == nil {
+			_, _, err = a.open(at, 0, shared)
+			err = taken(err)
+		}
 		fmt.Println("child:", errors.Is(err, ErrPortTaken) && errors.Is(err, unix.EADDRINUSE), err)
 		return
 	}
 	if os.Getuid() != 0 {
 		t.Skip("needs root, to be two users")
 	}
-	fds, at, err := ListenShared("127.0.0.1:0", 1, 0)
+	fds, at, err := ListenShared("127.0.0.1:0", 1, 1, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Close(fds[0])
-	cmd := exec.Command("/proc/self/exe", "-test.run=^TestListenMoreOtherUser$", "-test.v")
-	cmd.Env = append(os.Environ(), moreEnv+"="+at, "GORACE=atexit_sleep_ms=0")
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestListenSharedOtherUser$", "-test.v")
+	cmd.Env = append(os.Environ(), sharedEnv+"="+at, "GORACE=atexit_sleep_ms=0")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "child: true") {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tilewire/tilewire/httpsrv/h1"
 	"github.com/tilewire/tilewire/httpsrv/proxy"
+	"github.com/tilewire/tilewire/httpsrv/steer"
 	"github.com/tilewire/tilewire/shmem"
 	"github.com/tilewire/tilewire/tile"
 )
@@ -63,6 +64,10 @@ type TileOptions struct {
 	// OnRefusedOrigin is told of each upgrade refused for its Origin; the bytes
 	// are valid until it returns. nil: none.
 	OnRefusedOrigin func(origin, host []byte)
+
+	// Steering is told how many connections the tile has, so that those who come are steered to the one with the fewest (package
+	// steer). nil: nobody is told.
+	Steering *steer.Tile
 
 	// Survive has connections outlive the process: their sockets are left open at an exec, and TakeTile carries on what a
 	// predecessor left in the table of those sockets that are open here, under the numbers that they had (docs/survive.md).
@@ -299,6 +304,7 @@ func (t *NetTile) open() (err error) {
 	t.reserve = openReserve()
 	t.carryOn(&t.left)
 	t.left = heritage{}
+	t.tellLoad()
 	t.slot.pid.Store(uint64(os.Getpid()))
 	t.slot.runs.Add(1)
 	return nil
@@ -414,6 +420,18 @@ func (t *NetTile) ListenFd(fd int) error {
 // Conns returns how many connections there are in any state, and how many of
 // them stream.
 func (t *NetTile) Conns() (all, ws int) { return int(t.httpNow + t.wsNow), int(t.wsNow) }
+
+// tellLoad tells the program that steers connections how many there are.
+func (t *NetTile) tellLoad() { t.opt.Steering.SetLoad(uint64(t.httpNow + t.wsNow)) }
+
+// lookMoved has those accepted that came from a listener that is gone: the kernel need not tell of them.
+func (t *NetTile) lookMoved() {
+	if t.opt.Steering.Moved() {
+		for i := range t.listeners {
+			t.listeners[i].more = true
+		}
+	}
+}
 
 // StopListening closes the listeners: nobody new gets in.
 func (t *NetTile) StopListening() {

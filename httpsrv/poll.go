@@ -17,6 +17,7 @@ const (
 func (t *NetTile) Poll(now int64, timeoutMs int) int {
 	t.now = now
 	work := t.deliver()
+	t.lookMoved()
 	work += t.resume()
 	slept := false
 	if work > 0 {

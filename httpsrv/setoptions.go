@@ -4,13 +4,13 @@ import "slices"
 
 // SetOptions has a tile that serves go on with other options, without any of its connections noticing: the timeouts, the
 // limits besides those of Params, the origins, the proxies, KeepAlive, OnFull. What needs memory of its own, or was taken into a socket,
-// stays as it was: Callbacks, BellPath, SndBuf, Headroom, PollEvents, ReplyWait. A time that runs already runs to its end;
+// stays as it was: Callbacks, BellPath, SndBuf, Headroom, PollEvents, ReplyWait, Steering. A time that runs already runs to its end;
 // those that begin from now on are the new ones. Who is over a limit that is new stays in. Between two Polls.
 // Errors: ErrParams as of TakeTile; nothing is changed then.
 func (t *NetTile) SetOptions(o TileOptions) error {
 	old := t.opt
 	o.Callbacks, o.BellPath, o.SndBuf, o.Headroom = old.Callbacks, old.BellPath, old.SndBuf, old.Headroom
-	o.PollEvents, o.ReplyWait = old.PollEvents, old.ReplyWait
+	o.PollEvents, o.ReplyWait, o.Steering = old.PollEvents, old.ReplyWait, old.Steering
 	if err := o.complete(&t.srv.params); err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ const (
 	GaveUp                // the restart budget is spent, or the tile refused to run; everything is stopped
 	Forced                // the tile did not end by itself when told to: a signal (Cause) was sent
 	Stray                 // a process that a tile left behind was ended
-	LeftDown              // an optional tile refused to run, or cannot be started: it stays down, alone
+	LeftDown              // a tile without which the others go on (optional, or shared) is given up: it stays down, alone
 	Unkept                // the tile's keeper died: its connections end with it until it is restarted
 )
 

@@ -87,6 +87,9 @@ func (s *Supervisor) stepTile(i int32, p *proc, now int64, mayStart bool) {
 func (s *Supervisor) stepAgain(p *proc, now int64) {
 	if p.child == nil {
 		if p.again = false; !p.keep.calling {
+			if p.state == StateEnded { // it was given up, maybe
+				p.recent, p.deaths = nil, 0
+			}
 			p.state, p.due = StateWaiting, now
 		}
 	} else if p.phase == phaseNone {
@@ -124,7 +127,7 @@ func (s *Supervisor) launch(i int32, p *proc, now int64) {
 		s.event(p, Event{What: Died, Exit: Exit{Code: -1}, Cause: err.Error(), Restarts: p.restarts})
 		p.exit = Exit{Code: -1}
 		switch {
-		case first && p.spec.Optional:
+		case first && s.spared(p):
 			s.giveUp(p, nil, err.Error())
 			return
 		case first:
@@ -328,7 +331,7 @@ func (s *Supervisor) again(p *proc, now int64) {
 // giveUp stops everything because of one tile: err, with what the tile left as its cause. One that the others do without
 // stays down alone.
 func (s *Supervisor) giveUp(p *proc, err error, cause string) {
-	if p.spec.Optional {
+	if s.spared(p) {
 		s.event(p, Event{What: LeftDown, Restarts: p.restarts, Cause: cause})
 		p.state, p.due = StateEnded, never
 		return
@@ -339,6 +342,13 @@ func (s *Supervisor) giveUp(p *proc, err error, cause string) {
 	}
 	s.err, s.stop = err, true
 	p.state, p.due = StateEnded, never
+}
+
+// spared reports whether the others do without p.
+func (s *Supervisor) spared(p *proc) bool {
+	return p.spec.Optional || p.spec.Shared && slices.ContainsFunc(s.procs, func(o *proc) bool {
+		return o != p && o.spec.Shared && o.spec.Kind == p.spec.Kind && o.state != StateEnded
+	})
 }
 
 // backoff is 0 for the first death in a row, then lo, doubled each time, up to hi.

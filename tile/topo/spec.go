@@ -69,6 +69,13 @@ type Spec struct {
 	Keep    bool
 	Upgrade string
 
+	// Dormant: it is not started before Restart says so.
+	Dormant bool
+
+	// Shared: others of its Kind that are Shared do what it does. While one of them is not given up this one is left down
+	// alone (LeftDown), where it would have stopped everything.
+	Shared bool
+
 	// Optional: the others do without it. Nobody waits for it to be ready; it is restarted without a budget, every
 	// BackoffMax in the end; if it refuses, or cannot be started at all, it alone is left down. When only optional tiles are
 	// left, they are taken down. Not all may be.

@@ -58,7 +58,10 @@ func New(specs []Spec, o Options) (*Supervisor, error) {
 	seen, needed := map[string]bool{}, false
 	for i := range specs {
 		p := &proc{spec: specs[i]}
-		needed = needed || !p.spec.Optional
+		needed = needed || !p.spec.Optional && !p.spec.Dormant
+		if p.spec.Dormant {
+			p.state, p.due = StateEnded, never
+		}
 		if seen[p.spec.name()] {
 			return nil, fmt.Errorf("%w: %s twice", ErrSpec, p.spec.name())
 		}
@@ -71,7 +74,7 @@ func New(specs []Spec, o Options) (*Supervisor, error) {
 		s.procs = append(s.procs, p)
 	}
 	if !needed {
-		return nil, fmt.Errorf("%w: all are optional", ErrSpec)
+		return nil, fmt.Errorf("%w: all are optional or dormant", ErrSpec)
 	}
 	return s, nil
 }
