@@ -15,6 +15,7 @@ import (
 	"github.com/tilewire/tilewire/cmd/tilewire/admin"
 	"github.com/tilewire/tilewire/cmd/tilewire/instance"
 	"github.com/tilewire/tilewire/httpsrv"
+	"github.com/tilewire/tilewire/httpsrv/steer"
 	"github.com/tilewire/tilewire/tile"
 	"github.com/tilewire/tilewire/tile/sandbox"
 	"github.com/tilewire/tilewire/tile/topo"
@@ -64,7 +65,7 @@ func listenAdmin(addr string, in *instance.Instance) (l listeners, err error) {
 	if err != nil {
 		return l, adminListenError(addr, err)
 	}
-	return listeners{files: []*os.File{os.NewFile(uintptr(fd), actual)}, addrs: []string{actual}, made: []string{actual}}, nil
+	return listeners{{addr: actual, files: []*os.File{os.NewFile(uintptr(fd), actual)}, made: true}}, nil
 }
 
 // adminListenError is listenError in the words of this flag.
@@ -79,28 +80,32 @@ func adminListenError(addr string, err error) error {
 }
 
 // adminSpecs is how the admin tile is started, if it is not off. Clients do without it.
-func adminSpecs(in *instance.Instance, l listeners) ([]topo.Spec, error) {
-	if len(l.files) == 0 {
+func adminSpecs(in *instance.Instance, l listeners, steering *os.File) ([]topo.Spec, error) {
+	if len(l) == 0 {
 		return nil, nil
 	}
-	s, err := tileSpec(in, instance.Tile{Kind: kindAdmin}, tile.Float, l.files, "--listen-fd", "3")
+	files, args := l.of(0), []string{"--listen-fd", "3"}
+	if steering != nil {
+		files, args = append(files, steering), append(args, "--steering-fd", "4")
+	}
+	s, err := tileSpec(in, instance.Tile{Kind: kindAdmin}, tile.Float, files, args...)
 	s.Optional = true
 	return []topo.Spec{s}, err
 }
 
 // adminText tells people where the admin tile answers.
 func adminText(l listeners) string {
-	if len(l.addrs) == 0 {
+	if len(l) == 0 {
 		return ""
 	}
-	if path, ok := strings.CutPrefix(l.addrs[0], "unix:"); ok {
+	if path, ok := strings.CutPrefix(l[0].addr, "unix:"); ok {
 		return fmt.Sprintf("  admin      curl --unix-socket %s http://localhost/statusz\n", path)
 	}
-	return fmt.Sprintf("  admin      http://%s/statusz\n", l.addrs[0])
+	return fmt.Sprintf("  admin      http://%s/statusz\n", l[0].addr)
 }
 
 // adminTile answers operators. It reads shared memory; its death costs no client anything.
-func adminTile(a tileArgs, fd int) (err error) {
+func adminTile(a tileArgs, fd, steering int) (err error) {
 	in, cnc, err := a.enter(kindAdmin)
 	if err != nil {
 		return err
@@ -112,7 +117,13 @@ func adminTile(a tileArgs, fd int) (err error) {
 	if err != nil {
 		return fmt.Errorf("admin: %w", err)
 	}
-	s, err := admin.New(in, versionText())
+	var steered *steer.View
+	if steering >= 0 {
+		if steered, err = steer.Watch(steering); err != nil {
+			return err
+		}
+	}
+	s, err := admin.New(in, versionText(), steered)
 	if err != nil {
 		return err
 	}

@@ -184,7 +184,7 @@ func (fl benchFlags) measure(ctx context.Context, r *benchRun, fifo string, cpu 
 	if !fl.json {
 		fmt.Fprintf(os.Stderr, "%d clients, %d bytes a message, %v ...\n", fl.clients, fl.size, fl.duration)
 	}
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", "benchserve", "clients", "--addr", r.l.addrs[0],
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", "benchserve", "clients", "--addr", r.l[0].addr,
 		"--clients", strconv.Itoa(fl.clients), "--size", strconv.Itoa(fl.size), "--window", strconv.Itoa(fl.window),
 		"--duration", fl.duration.String(), "--credits", fifo, "--cpu="+strconv.Itoa(cpu))
 	cmd.Stderr = os.Stderr

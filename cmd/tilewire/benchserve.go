@@ -101,7 +101,7 @@ func (b *benchServe) start(name string) (_ *benchRun, err error) {
 		return nil, usageError{err}
 	}
 	r := &benchRun{}
-	if r.l, err = listen(slices.Repeat([]string{b.listen}, b.tiles)); err != nil {
+	if r.l, err = listen(slices.Repeat([]string{b.listen}, b.tiles), 1, 1); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -118,7 +118,7 @@ func (b *benchServe) start(name string) (_ *benchRun, err error) {
 		tiles = append(tiles, instance.Tile{Kind: kindNet, ID: i})
 	}
 	r.in, err = instance.Create(instance.Info{
-		Name: name, Listen: r.l.addrs, Pid: os.Getpid(), Started: time.Now().UnixNano(),
+		Name: name, Listen: r.l.addrs(), Pid: os.Getpid(), Started: time.Now().UnixNano(),
 	}, defaultParams(b.ringMiB<<20, b.clients, uint32(b.tiles)), tiles, shmem.Options{Backing: backing})
 	if err != nil {
 		return nil, err
@@ -128,7 +128,7 @@ func (b *benchServe) start(name string) (_ *benchRun, err error) {
 	}
 	var specs []topo.Spec
 	for i := range b.tiles {
-		ns, err := netSpec(r.in, i, b.netCPU, listeners{files: r.l.files[i : i+1]})
+		ns, err := netSpec(r.in, i, b.netCPU, r.l[i].files)
 		if err != nil {
 			return nil, err
 		}
@@ -174,7 +174,7 @@ func (r *benchRun) serveUntil(ctx context.Context) error {
 		return nil // close tells why
 	}
 	r.in.Life().SetState(instance.Ready)
-	fmt.Println("listening", strings.Join(r.l.addrs, " "))
+	fmt.Println("listening", strings.Join(r.l.addrs(), " "))
 	select {
 	case <-ctx.Done():
 	case <-r.gone:

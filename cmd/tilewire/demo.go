@@ -105,7 +105,7 @@ func demo(fl demoFlags) error {
 	}
 	ctx, cancel := stopOnSignal()
 	defer cancel()
-	l, err := listen([]string{"127.0.0.1:0"})
+	l, err := listen([]string{"127.0.0.1:0"}, 1, 1)
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func demo(fl demoFlags) error {
 	// The ring is small, so that who stops reading falls behind it within the demo.
 	p := defaultParams(1<<20, uint32(fl.clients)+64, 1)
 	in, err := instance.Create(instance.Info{
-		Name: ownName("demo"), Listen: l.addrs, Pid: os.Getpid(), Started: time.Now().UnixNano(),
+		Name: ownName("demo"), Listen: l.addrs(), Pid: os.Getpid(), Started: time.Now().UnixNano(),
 	}, p, []instance.Tile{net, ticker}, shmem.Options{})
 	if err != nil {
 		return err
@@ -124,7 +124,7 @@ func demo(fl demoFlags) error {
 		return err
 	}
 	cpus := tile.AutoCPUs(1, tile.AllowedCPUs())
-	ns, err := netSpec(in, 0, cpus[0], l)
+	ns, err := netSpec(in, 0, cpus[0], l.of(0))
 	if err != nil {
 		return err
 	}
@@ -148,7 +148,7 @@ func demo(fl demoFlags) error {
 	}
 	served, cancelServed := c.within(ctx)
 	defer cancelServed()
-	report, err := clients(served, c, fl, l.addrs[0])
+	report, err := clients(served, c, fl, l[0].addr)
 	if err != nil {
 		return cmp.Or(c.stop(), err) // the first says why there were no clients any more
 	}

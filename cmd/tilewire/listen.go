@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -15,32 +14,65 @@ import (
 
 // listeners are the instance's listening sockets: made by the supervisor, so
 // that a busy port is found before anything else is done, handed to the tiles.
-type listeners struct {
-	files []*os.File
-	addrs []string
-	made  []string // of these, not inherited
+type listeners []port
+
+// port is an address that is listened at.
+type port struct {
+	addr  string
+	files []*os.File // a socket for each network tile, or one for all of them
+	made  bool       // by this process, not inherited
+}
+
+// shared reports whether each tile has a socket of its own.
+func (p *port) shared() bool { return len(p.files) > 1 }
+
+// of returns the sockets of a tile.
+func (l listeners) of(id int) (files []*os.File) {
+	for i := range l {
+		if p := &l[i]; p.shared() {
+			files = append(files, p.files[id])
+		} else {
+			files = append(files, p.files[0])
+		}
+	}
+	return files
+}
+
+func (l listeners) addrs() (a []string) {
+	for i := range l {
+		a = append(a, l[i].addr)
+	}
+	return a
 }
 
 // sndBuf bounds what the kernel holds for one client that does not read.
 const sndBuf = 256 << 10
 
-// listen makes a listening socket for each address. What it can't, it says with what to do about it.
-func listen(addrs []string) (l listeners, err error) {
+// listen makes listening sockets for each address: one, or for several tiles that share a TCP port as many, of which those of the first
+// live ones listen. What it can't, it says with what to do about it.
+func listen(addrs []string, tiles, live int) (l listeners, err error) {
 	if addrs, err = resolve(addrs, os.Getenv, os.Getpid()); err != nil {
-		return l, err
+		return nil, err
 	}
 	keepPassed()
 	for _, a := range addrs {
-		fd, actual, err := httpsrv.ListenSocket(a, sndBuf)
+		passed := strings.HasPrefix(a, "fd:") // the file, if any, is the service manager's
+		p := port{made: !passed}
+		var fds []int
+		if tiles > 1 && !passed && !strings.HasPrefix(a, "unix:") {
+			fds, p.addr, err = httpsrv.ListenShared(a, tiles, live, sndBuf)
+		} else {
+			fds = []int{-1}
+			fds[0], p.addr, err = httpsrv.ListenSocket(a, sndBuf)
+		}
 		if err != nil {
 			l.close()
-			return l, listenError(a, err)
+			return nil, listenError(a, err)
 		}
-		if !strings.HasPrefix(a, "fd:") { // else the file, if any, is the service manager's
-			l.made = append(l.made, actual)
+		for _, fd := range fds {
+			p.files = append(p.files, os.NewFile(uintptr(fd), p.addr))
 		}
-		l.files = append(l.files, os.NewFile(uintptr(fd), actual))
-		l.addrs = append(l.addrs, actual)
+		l = append(l, p)
 	}
 	return l, nil
 }
@@ -71,17 +103,18 @@ func listenError(addr string, err error) error {
 
 // give makes the sockets u's: who else may listen at their port in one group (SO_REUSEPORT) is settled by their user,
 // and who may connect to one in the file system by its file's.
-func (l *listeners) give(u instance.User) error {
+func (l listeners) give(u instance.User) error {
 	if !u.Set() {
 		return nil
 	}
-	for _, f := range l.files {
-		if err := f.Chown(int(u.Uid), int(u.Gid)); err != nil {
-			return fmt.Errorf("%w: listener: %w", instance.ErrUser, err)
+	for i := range l {
+		p := &l[i]
+		for _, f := range p.files {
+			if err := f.Chown(int(u.Uid), int(u.Gid)); err != nil {
+				return fmt.Errorf("%w: listener: %w", instance.ErrUser, err)
+			}
 		}
-	}
-	for _, a := range l.addrs {
-		path, ok := strings.CutPrefix(a, "unix:")
+		path, ok := strings.CutPrefix(p.addr, "unix:")
 		if !ok || strings.HasPrefix(path, "@") {
 			continue
 		}
@@ -94,23 +127,36 @@ func (l *listeners) give(u instance.User) error {
 
 // refuse ends listening for everybody who holds the sockets: who comes is refused. Those that were passed are the service
 // manager's: who comes waits for the next instance.
-func (l *listeners) refuse() {
-	for _, f := range l.files {
-		if !slices.Contains(l.made, f.Name()) {
-			continue
-		}
-		if raw, err := f.SyscallConn(); err == nil {
-			_ = raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RD) })
+func (l listeners) refuse() {
+	for i := range l {
+		if p := &l[i]; p.made {
+			for _, f := range p.files {
+				_ = onFd(f, httpsrv.Unlisten)
+			}
 		}
 	}
 }
 
-func (l *listeners) close() {
-	for _, f := range l.files {
-		f.Close()
+// onFd calls f with the file's descriptor, which stays the file's.
+func onFd(file *os.File, f func(fd int) error) error {
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return err
 	}
-	for _, a := range l.made {
-		httpsrv.RemoveSocket(a)
+	var e error
+	if err := raw.Control(func(fd uintptr) { e = f(int(fd)) }); err != nil {
+		return err
 	}
-	l.files, l.made = nil, nil
+	return e
+}
+
+func (l listeners) close() {
+	for i := range l {
+		for _, f := range l[i].files {
+			f.Close()
+		}
+		if l[i].made {
+			httpsrv.RemoveSocket(l[i].addr)
+		}
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/tilewire/tilewire/cmd/tilewire/instance"
 	"github.com/tilewire/tilewire/cmd/tilewire/page"
 	"github.com/tilewire/tilewire/httpsrv"
+	"github.com/tilewire/tilewire/httpsrv/steer"
 	"github.com/tilewire/tilewire/shmem"
 	"github.com/tilewire/tilewire/tile"
 	"github.com/tilewire/tilewire/tile/keeper"
@@ -20,6 +21,7 @@ import (
 type netTile struct {
 	*httpsrv.NetTile
 	name  string // kind:id
+	id    int
 	life  *instance.Life
 	o     httpsrv.TileOptions
 	gen   uint64          // of the settings that it has
@@ -29,7 +31,7 @@ type netTile struct {
 	kept  bool // a keeper holds what it has open: its successor carries on
 }
 
-func runNetTile(a tileArgs, fds []int, history []uint) (err error) {
+func runNetTile(a tileArgs, fds []int, steering int, history []uint) (err error) {
 	in, cnc, err := a.enter(kindNet)
 	if err != nil {
 		return err
@@ -47,11 +49,16 @@ func runNetTile(a tileArgs, fds []int, history []uint) (err error) {
 	if err != nil {
 		return err
 	}
-	n := &netTile{name: cnc.Name(), life: in.Life(), log: logger(), o: httpsrv.TileOptions{
+	n := &netTile{name: cnc.Name(), id: a.id, life: in.Life(), log: logger(), o: httpsrv.TileOptions{
 		BellPath: in.Bell(a.id), SndBuf: sndBuf, Callbacks: httpsrv.Callbacks{Request: routes(home, topics, probe)},
 	}}
 	n.o.OnRefusedOrigin = newRefusedOrigins(n.log).refused
 	n.o.Survive = keeper.Wanted()
+	if steering >= 0 { // left open, for the successor
+		if n.o.Steering, err = steer.Join(steering, a.id); err != nil {
+			return err
+		}
+	}
 	v, err := n.settings()
 	if err != nil {
 		return err
@@ -69,7 +76,7 @@ func runNetTile(a tileArgs, fds []int, history []uint) (err error) {
 			return err
 		}
 	}
-	n.obey(v.Drain)
+	n.obey(n.order(&v))
 	if n.o.Survive {
 		p := in.Server.Params()
 		n.keep(int(p.MaxConnectionCnt+p.MaxWsConnectionCnt) + 64)
@@ -139,7 +146,15 @@ func (n *netTile) look() {
 		return
 	}
 	setLog(v.Log)
-	n.obey(v.Drain)
+	n.obey(n.order(&v))
+}
+
+// order is the drain that the settings have for this tile, nil: none.
+func (n *netTile) order(v *instance.Settings) *instance.Drain {
+	if v.Drain == nil && v.Nets > 0 && n.id >= v.Nets {
+		return v.Leaving
+	}
+	return v.Drain
 }
 
 // obey begins a drain, or one with other times.

@@ -55,16 +55,16 @@ func newNotifier(fresh time.Duration) (*notifier, error) {
 	return n, nil
 }
 
-// attend tells of the tiles from now until they are gone, which over waits for. n may be nil.
-func (n *notifier) attend(ctx context.Context, c *crew, in *instance.Instance, log *slog.Logger) (over func()) {
+// attend tells of op's tiles from now until they are gone, which over waits for. n may be nil.
+func (n *notifier) attend(op *operator) (over func()) {
 	if n == nil {
 		return func() {}
 	}
-	n.status = func() ([]topo.Status, uint64) { return c.Status(), streaming(in) }
+	n.status = func() ([]topo.Status, uint64) { return op.rows(), streaming(op.in) }
 	told := make(chan struct{})
 	go func() {
 		defer close(told)
-		n.follow(ctx, c.AllReady(), c.gone, log)
+		n.follow(op.ending, op.AllReady(), op.gone, op.log)
 	}()
 	return func() { <-told }
 }
@@ -136,7 +136,8 @@ func (n *notifier) look() string {
 	state, fresh := "", true
 	var b strings.Builder
 	for i, r := range rows {
-		fresh = fresh && (r.Kind == kindAdmin || r.State == topo.StateRunning && int64(r.Age) <= n.fresh.Load() || r.State == topo.StateEnded && r.Exit.Clean())
+		fresh = fresh && (r.Kind == kindAdmin || r.State == topo.StateRunning && int64(r.Age) <= n.fresh.Load() ||
+			r.State == topo.StateEnded && (r.Exit.Clean() || r.Kind == kindNet)) // given up: the instance ends if no other one serves
 		if i > 0 {
 			b.WriteString(", ")
 		}

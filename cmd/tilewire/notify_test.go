@@ -134,7 +134,8 @@ func TestNotifierLook(t *testing.T) {
 		{func(s *topo.Status) { s.State = topo.StateWaiting }, false},
 		{func(s *topo.Status) { s.State = topo.StateBooting }, false},
 		{func(s *topo.Status) { s.State = topo.StateEnded }, true}, // a command that had no more to say
-		{func(s *topo.Status) { s.State, s.Exit.Code = topo.StateEnded, 1 }, false},
+		{func(s *topo.Status) { s.Kind, s.State, s.Exit.Code = "source", topo.StateEnded, 1 }, false},
+		{func(s *topo.Status) { s.State, s.Exit.Code = topo.StateEnded, 1 }, true}, // given up: another one serves, else the instance would end
 	} {
 		rows := []topo.Status{good, good}
 		c.change(&rows[1])

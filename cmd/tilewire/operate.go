@@ -35,7 +35,7 @@ type operator struct {
 	*crew
 	in     *instance.Instance
 	log    *slog.Logger
-	l      listeners
+	nets   *nets
 	notify *notifier
 	ending context.Context // over once it drains or stops
 	end    context.CancelFunc
@@ -59,8 +59,8 @@ type waiter struct {
 }
 
 // newOperator puts the settings of r in force, for tiles that are about to be started. Signals wait until serve.
-func newOperator(ctx context.Context, in *instance.Instance, r *runFlags, l listeners, log *slog.Logger) (*operator, error) {
-	op := &operator{in: in, log: log, l: l, r: r, set: r.settings()}
+func newOperator(ctx context.Context, in *instance.Instance, r *runFlags, n *nets, log *slog.Logger) (*operator, error) {
+	op := &operator{in: in, log: log, nets: n, r: r, set: r.settings()}
 	op.ending, op.end = context.WithCancel(ctx)
 	op.sigs = make(chan os.Signal, 4)
 	signal.Notify(op.sigs, unix.SIGHUP, unix.SIGUSR2, unix.SIGQUIT)
@@ -160,7 +160,7 @@ func (op *operator) drain(lameDuck bool) (clients uint64, note string) {
 	note = fmt.Sprintf("%d clients are sent away within %v", clients, time.Duration(until-now).Round(time.Millisecond))
 	op.log.Info("draining", "clients", clients, "grace", time.Duration(from-now).Round(time.Millisecond).String(), "over", op.set.Drain.Over.String(),
 		"now", "a second SIGTERM or SIGINT ends it at once")
-	time.AfterFunc(time.Duration(from-now), op.l.refuse)
+	time.AfterFunc(time.Duration(from-now), op.nets.l.refuse)
 	time.AfterFunc(time.Duration(until-now)+drainSlack, op.halt)
 	op.ask()
 	return clients, note
@@ -213,27 +213,48 @@ func (op *operator) tell(ctx context.Context) (late []string) {
 	return late
 }
 
-// restart starts a tile anew and waits until it is ready.
+// restart starts a tile anew, or all of a kind one after the other, and waits until each is ready.
 func (op *operator) restart(name string) error {
-	w := &waiter{done: make(chan error, 1)}
-	known := []string{}
-	for _, s := range op.Status() {
+	known, these := []string{}, []instance.Tile{}
+	for _, s := range op.rows() {
 		t := instance.Tile{Kind: s.Kind, ID: s.ID}
 		known = append(known, t.String())
-		if t.String() == name {
-			w.tile = t
+		if t.String() == name || t.Kind == name {
+			these = append(these, t)
 		}
 	}
-	if w.tile.Kind == "" {
+	if len(these) == 0 {
 		return usageError{fmt.Errorf("no tile %q runs here; these do: %s", name, strings.Join(known, ", "))}
 	}
+	for _, t := range these {
+		if err := op.restartTile(t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// restartTile starts one tile, whether it runs or not, and waits until it is ready.
+func (op *operator) restartTile(t instance.Tile) error {
+	w, name := &waiter{tile: t, done: make(chan error, 1)}, t.String()
 	op.restarts.Lock()
 	defer op.restarts.Unlock()
-	if err := op.restarting(name, func() { op.waiters = append(op.waiters, w) }); err != nil {
+	if err := op.restarting(name, func() error {
+		if t.Kind == kindNet && t.ID < op.nets.count { // it may have been given up
+			if err := op.nets.open(t.ID); err != nil {
+				return err
+			}
+		}
+		op.waiters = append(op.waiters, w)
+		return nil
+	}); err != nil {
 		return err
 	}
-	defer op.restarting("", func() { op.waiters = slices.DeleteFunc(op.waiters, func(o *waiter) bool { return o == w }) })
-	if err := op.Restart(w.tile.Kind, w.tile.ID); err != nil {
+	defer op.restarting("", func() error {
+		op.waiters = slices.DeleteFunc(op.waiters, func(o *waiter) bool { return o == w })
+		return nil
+	})
+	if err := op.Restart(t.Kind, t.ID); err != nil {
 		return err
 	}
 	select {
@@ -247,13 +268,15 @@ func (op *operator) restart(name string) error {
 }
 
 // restarting tells the tiles which of them is to be started again, "" none, and calls f, all in one.
-func (op *operator) restarting(name string, f func()) error {
+func (op *operator) restarting(name string, f func() error) error {
 	op.mu.Lock()
 	defer op.mu.Unlock()
 	if name != "" && op.state != instance.Ready {
 		return fmt.Errorf("the instance is %v", op.state)
 	}
-	f()
+	if err := f(); err != nil {
+		return err
+	}
 	op.set.Restarting = name
 	_, err := op.in.Life().SetSettings(op.set)
 	return err
@@ -269,7 +292,7 @@ func (op *operator) event(c *crew, e topo.Event) {
 		case w.tile != (instance.Tile{Kind: e.Kind, ID: e.ID}):
 		case e.What == topo.Restarted || e.What == topo.Started:
 			w.begun = true
-		case w.begun && (e.What == topo.Ready || e.What == topo.Died || e.What == topo.GaveUp):
+		case w.begun && (e.What == topo.Ready || e.What == topo.Died || e.What == topo.GaveUp), e.What == topo.LeftDown:
 			var err error
 			if e.What != topo.Ready {
 				err = fmt.Errorf("%v: %s", w.tile, e)
@@ -280,6 +303,9 @@ func (op *operator) event(c *crew, e topo.Event) {
 			}
 		}
 	}
+	if e.Kind == kindNet {
+		op.steer(e)
+	}
 	if e.What == topo.GaveUp {
 		op.state = instance.Stopping
 		op.in.Life().SetState(instance.Stopping)
@@ -289,6 +315,45 @@ func (op *operator) event(c *crew, e topo.Event) {
 		op.in.Life().SetState(instance.Stopping)
 		c.Stop()
 	}
+}
+
+// steer has newcomers go to the network tiles that are there for them.
+func (op *operator) steer(e topo.Event) {
+	switch e.What {
+	case topo.Ready, topo.Recovered:
+		op.nets.live(e.ID, true)
+		op.given(e.ID, false)
+	case topo.Died, topo.Stuck:
+		op.nets.live(e.ID, false)
+	case topo.LeftDown:
+		op.nets.shut(e.ID)
+		op.given(e.ID, true)
+	}
+}
+
+// given takes note of a network tile that was given up, whose work the others do, or that came again.
+func (op *operator) given(id int, up bool) {
+	if slices.Contains(op.set.Down, id) == up {
+		return
+	}
+	down := slices.DeleteFunc(slices.Clone(op.set.Down), func(i int) bool { return i == id })
+	if up {
+		down = append(down, id)
+	}
+	op.set.Down = down
+	if _, err := op.in.Life().SetSettings(op.set); err != nil {
+		op.log.Error("settings", "error", err.Error())
+	}
+}
+
+// rows are the tiles that there are: without network tiles that were never wanted, or are not any more.
+func (op *operator) rows() []topo.Status {
+	op.mu.Lock()
+	count := op.nets.count
+	op.mu.Unlock()
+	return slices.DeleteFunc(op.Status(), func(r topo.Status) bool {
+		return r.Kind == kindNet && r.ID >= count && r.State == topo.StateEnded
+	})
 }
 
 // netsEnded reports whether no network tile is left.

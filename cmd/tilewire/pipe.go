@@ -159,7 +159,7 @@ func pipeServe(ctx context.Context, fl pipeFlags, fr feed.Framing) error {
 	if err := fl.check(); err != nil {
 		return err
 	}
-	l, err := listen(fl.listen)
+	l, err := listen(fl.listen, 1, 1)
 	if err != nil {
 		return err
 	}
@@ -172,7 +172,7 @@ func pipeServe(ctx context.Context, fl pipeFlags, fr feed.Framing) error {
 	if _, err := in.Life().SetSettings(fl.limits.settings()); err != nil {
 		return err
 	}
-	spec, err := netSpec(in, 0, tile.Float, l)
+	spec, err := netSpec(in, 0, tile.Float, l.of(0))
 	if err != nil {
 		return err
 	}
@@ -217,7 +217,7 @@ func createPipe(fl pipeFlags, l listeners, tiles []instance.Tile) (*instance.Ins
 	if name == "" {
 		name = "pipe"
 	}
-	info := instance.Info{Name: name, Listen: l.addrs, Topics: []instance.Topic{{Name: fl.topic, History: fl.history}}, Pid: os.Getpid(), Started: time.Now().UnixNano()}
+	info := instance.Info{Name: name, Listen: l.addrs(), Topics: []instance.Topic{{Name: fl.topic, History: fl.history}}, Pid: os.Getpid(), Started: time.Now().UnixNano()}
 	in, err := instance.Create(info, p, tiles, shmem.Options{})
 	if (errors.Is(err, instance.ErrTaken) || errors.Is(err, instance.ErrForeign)) && fl.name == "" {
 		info.Name = ownName("pipe")

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/tilewire/tilewire/cmd/tilewire/control"
 	"github.com/tilewire/tilewire/cmd/tilewire/instance"
+	"github.com/tilewire/tilewire/httpsrv/steer"
+	"github.com/tilewire/tilewire/shmem"
 )
 
 // errRestart: keys were changed that cannot change while the instance runs.
@@ -74,13 +77,20 @@ func (op *operator) reload() (list []control.Change, note string, err error) {
 	if list, err = r.changes(next); err != nil {
 		return nil, "", err
 	}
-	if err := op.apply(next); err != nil {
+	begin, err := op.apply(next)
+	if err != nil {
 		return nil, "", err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), ackTime)
 	defer cancel()
 	if late := op.tell(ctx); late != nil {
 		note = "not taken up yet by " + strings.Join(late, ", ")
+	}
+	for _, t := range begin {
+		if err := op.restartTile(t); err != nil {
+			note = strings.TrimPrefix(fmt.Sprintf("%s; %v does not run: %v", note, t, err), "; ")
+			op.log.Error("not started", "tile", t.String(), "error", err.Error())
+		}
 	}
 	for _, c := range list {
 		op.log.Info("changed", "key", c.Key, "old", c.Old, "new", c.New)
@@ -89,21 +99,34 @@ func (op *operator) reload() (list []control.Change, note string, err error) {
 	return list, note, nil
 }
 
-// apply puts next in force.
-func (op *operator) apply(next *runFlags) error {
+// apply puts next in force, but for the network tiles that it adds, which are to be started.
+func (op *operator) apply(next *runFlags) (begin []instance.Tile, err error) {
 	op.mu.Lock()
 	defer op.mu.Unlock()
 	if op.state != instance.Ready {
-		return fmt.Errorf("the instance is %v", op.state)
+		return nil, fmt.Errorf("the instance is %v", op.state)
+	}
+	n := op.nets
+	if begin, err = n.added(next.nets, op.Status()); err != nil {
+		return nil, err
 	}
 	set := next.settings()
-	set.Restarting = op.set.Restarting
-	if _, err := op.in.Life().SetSettings(set); err != nil {
-		return err
+	set.Restarting, set.Leaving = op.set.Restarting, op.set.Leaving
+	set.Down = slices.DeleteFunc(slices.Clone(op.set.Down), func(id int) bool { return id >= next.nets })
+	if next.nets < n.count {
+		set.Leaving = &instance.Drain{From: shmem.Monotonic(), Over: set.Shutdown.Drain}
 	}
+	mode, _ := steer.ParseMode(next.steering) // check has
+	if err := n.setMode(mode); err != nil {
+		return nil, err
+	}
+	if _, err := op.in.Life().SetSettings(set); err != nil {
+		return nil, err
+	}
+	n.resize(next.nets)
 	op.r, op.set = next, set
 	setLog(set.Log)
 	op.Tune(topoBudget(set.RestartMax), set.HeartbeatTimeout)
 	op.notify.retune(set.HeartbeatTimeout)
-	return nil
+	return begin, nil
 }

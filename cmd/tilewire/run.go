@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/tilewire/tilewire/cmd/tilewire/feed"
 	"github.com/tilewire/tilewire/cmd/tilewire/instance"
 	"github.com/tilewire/tilewire/httpsrv"
+	"github.com/tilewire/tilewire/httpsrv/steer"
 	"github.com/tilewire/tilewire/shmem"
 	"github.com/tilewire/tilewire/tile"
 	"github.com/tilewire/tilewire/tile/topo"
@@ -25,10 +27,10 @@ type runFlags struct {
 	log      instance.Log
 	shutdown instance.Shutdown
 
-	file, affinity, framing, userName, restart, admin string
-	budget                                            int
-	heartbeat                                         time.Duration
-	discard                                           bool
+	file, affinity, framing, userName, restart, admin, steering string
+	budget                                                      int
+	heartbeat                                                   time.Duration
+	discard                                                     bool
 
 	given given             // on the command line
 	texts map[string]string // of the keys in force
@@ -49,6 +51,7 @@ func (r *runFlags) flags(cmd *cobra.Command) {
 	f.IntVar(&r.budget, "restart-max", defaultBudget, "restarts of one tile within a minute; more end the instance with exit code 4")
 	f.StringVar(&r.userName, "user", "", "run the tiles as this user; for root")
 	f.StringVar(&r.affinity, "affinity", "auto", "CPUs of the network tiles: auto, or a list such as 2 or f1 (floating)")
+	f.StringVar(&r.steering, "steering", "auto", "which of several network tiles gets a new connection: auto, off, hash, least, cpu or source (docs/steering.md)")
 	f.StringVar(&r.framing, "frame", "line", "where a message of COMMAND's output ends: line, nul, len32")
 	f.StringVar(&r.admin, "admin-listen", defaultAdmin, "where the admin tile answers: `unix:PATH`[|MODE] ({name}: the instance's), ADDR:PORT, or off")
 	f.BoolVar(&r.discard, "discard", false, "memory made before under this name is removed also if the run is refused")
@@ -76,8 +79,11 @@ func (r *runFlags) check() error {
 	if err := checkAdmin(r.admin); err != nil {
 		return err
 	}
-	if _, err := tile.PickCPUs(r.affinity, 1, tile.AllowedCPUs()); err != nil {
-		return usageError{err}
+	if _, err := r.netCPUs(); err != nil {
+		return err
+	}
+	if _, err := steer.ParseMode(r.steering); err != nil {
+		return usageError{fmt.Errorf("--steering %q: one of auto, off, hash, least, cpu, source", r.steering)}
 	}
 	if _, err := feed.ParseFraming(r.framing); err != nil {
 		return err
@@ -102,10 +108,25 @@ func (r *runFlags) check() error {
 	return checkLog(r.log)
 }
 
+// netCPUs decides about the CPUs of all network tiles. Those that a reload may add float where the list has none for them.
+func (r *runFlags) netCPUs() ([]int, error) {
+	allowed := tile.AllowedCPUs()
+	cpus, err := tile.PickCPUs(r.affinity, r.most(), allowed)
+	if err != nil && r.most() > r.nets {
+		if cpus, err = tile.PickCPUs(r.affinity, r.nets, allowed); err == nil {
+			cpus = append(slices.Clone(cpus), slices.Repeat([]int{tile.Float}, r.most()-r.nets)...)
+		}
+	}
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return cpus, nil
+}
+
 // settings are what the tiles are told.
 func (r *runFlags) settings() instance.Settings {
 	s := r.lim.settings()
-	s.Shutdown, s.Log, s.HeartbeatTimeout, s.RestartMax = r.shutdown, r.log, r.heartbeat, r.budget
+	s.Shutdown, s.Log, s.HeartbeatTimeout, s.RestartMax, s.Nets = r.shutdown, r.log, r.heartbeat, r.budget, r.nets
 	if r.restart == "never" {
 		s.RestartMax = 0
 	}
@@ -116,7 +137,7 @@ func runCmd() *cobra.Command {
 	var r runFlags
 	cmd := &cobra.Command{
 		Use:   "run [-- COMMAND [ARG...]]",
-		Short: "Run an instance: a network tile, and a producer that publishes COMMAND's output",
+		Short: "Run an instance: network tiles, and a producer that publishes COMMAND's output",
 		Long: `Run an instance in the foreground: each tile is a process of its own, pinned,
 watched and restarted. With a COMMAND, a producer tile runs it and publishes each
 line of its output; without one, join a producer with: tilewire pipe --join NAME.
@@ -175,16 +196,16 @@ func runInstance(r runFlags, command []string) error {
 	if err := r.check(); err != nil {
 		return err
 	}
-	cpus, err := tile.PickCPUs(r.affinity, 1, tile.AllowedCPUs())
+	cpus, err := r.netCPUs()
 	if err != nil {
-		return usageError{err}
+		return err
 	}
 	if len(command) > 0 {
 		if err := checkCommand(command); err != nil {
 			return err
 		}
 	}
-	l, err := listen(s.listen)
+	l, err := listen(s.listen, s.most(), s.nets)
 	if err != nil {
 		return err
 	}
@@ -194,7 +215,7 @@ func runInstance(r runFlags, command []string) error {
 	}
 	fresh := in == nil
 	if fresh {
-		if in, err = s.create(l.addrs, false); err != nil {
+		if in, err = s.create(l.addrs(), false); err != nil {
 			return err
 		}
 	}
@@ -214,21 +235,27 @@ func runInstance(r runFlags, command []string) error {
 	if err := in.Rest(); err != nil {
 		return err
 	}
-	in.Info.Listen = l.addrs
+	in.Info.Listen = l.addrs()
 	log := logger()
-	op, err := newOperator(ctx, in, &r, l, log)
+	mode, _ := steer.ParseMode(r.steering) // check has
+	n, err := newNets(l, s.most(), s.nets, cpus, mode, log)
 	if err != nil {
 		return err
 	}
-	net, err := netSpec(in, 0, cpus[0], l)
+	defer n.close()
+	op, err := newOperator(ctx, in, &r, n, log)
 	if err != nil {
 		return err
 	}
-	specs, err := adminSpecs(in, adm) // the first to come, and the last to go
+	specs, err := adminSpecs(in, adm, n.file) // the first to come, and the last to go
 	if err != nil {
 		return err
 	}
-	specs = append(specs, net)
+	nets, err := n.specs(in, cpus)
+	if err != nil {
+		return err
+	}
+	specs = append(specs, nets...)
 	if len(command) > 0 {
 		src, err := tileSpec(in, instance.Tile{Kind: kindSource}, tile.Float, nil, append([]string{"--frame", r.framing, "--"}, command...)...)
 		if err != nil {
@@ -245,11 +272,11 @@ func runInstance(r runFlags, command []string) error {
 		return err
 	}
 	op.crew = c
-	defer op.notify.attend(op.ending, c, in, log)()
+	defer op.notify.attend(op)()
 	if up, err := c.ready(ctx); !up {
 		return err
 	}
-	fmt.Fprint(os.Stderr, addresses(in), adminText(adm), topo.Table(c.Status()))
+	fmt.Fprint(os.Stderr, addresses(in), adminText(adm), topo.Table(op.rows()))
 	return op.serve(ctx)
 }
 
@@ -293,6 +320,10 @@ func (s *shape) adopt(in *instance.Instance) error {
 			return s.contradicts("--%s %d: the memory of %q was made for %d", lim.flag, lim.asked, s.name, lim.has)
 		}
 	}
+	if most := int(p.TileCnt); s.changed("net-tiles-max") && s.netMost != most || s.nets > most {
+		return s.contradicts("--net-tiles %d, --net-tiles-max %d: the memory of %q was made for %d", s.nets, s.netMost, s.name, most)
+	}
+	s.netMost = int(p.TileCnt)
 	if !s.changed("listen") {
 		s.listen = in.Info.Listen
 	}

@@ -27,6 +27,8 @@ type shape struct {
 	request uint32
 	frame   uint32
 	lag     uint64
+	nets    int                    // network tiles that run at first
+	netMost int                    // that there is memory for; 0: as many
 	changed func(flag string) bool // was it given?
 }
 
@@ -34,7 +36,7 @@ func (s *shape) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&s.name, "name", "main", "name of the instance")
 	f.Uint64Var(&s.ringMiB, "ring-size-mib", 64, "bytes of the ring that producers stage into, in MiB; a power of two")
-	f.Uint32Var(&s.clients, "max-connections", 16384, "streaming clients")
+	f.Uint32Var(&s.clients, "max-connections", 16384, "streaming clients of each network tile")
 	f.Uint64Var(&s.depth, "ring-depth", 65536, "messages that the ring holds; a power of two")
 	f.Uint32Var(&s.history, "history", 0, "late joiners get the last `N` messages, 63/64 of --ring-depth at most")
 	f.StringArrayVar(&s.topics, "topic", nil, "`NAME`[,ring-size-mib=N][,ring-depth=N][,history=N]: a topic with a ring of its own, at /ws/NAME, the first at /ws as well; repeatable; what is left out is as those flags say")
@@ -43,6 +45,8 @@ func (s *shape) flags(cmd *cobra.Command) {
 	f.StringVar(&s.pages, "max-page-size", "huge", "the largest pages taken: normal (4 KiB), huge (2 MiB), gigantic (1 GiB)")
 	f.Uint32Var(&s.request, "max-request-bytes", 8192, "of a request, head and body")
 	f.Uint32Var(&s.frame, "max-client-frame-bytes", 65536, "of a client's message")
+	f.IntVar(&s.nets, "net-tiles", 1, "network tiles that share the ports")
+	f.IntVar(&s.netMost, "net-tiles-max", 0, "network tiles that there is memory for, so that a reload can add some; 0: --net-tiles")
 	f.Uint64Var(&s.lag, "max-lag-messages", 0, "evict a client that is further behind its ring; 0: 7/8 of the ring")
 }
 
@@ -57,11 +61,14 @@ func (s *shape) params() (p httpsrv.Params, err error) {
 	if s.request < 1024 || s.request > 1<<30 || s.frame < s.request || s.frame > 1<<30 {
 		return p, usageError{fmt.Errorf("--max-request-bytes %d, --max-client-frame-bytes %d: from 1024 to %d, the first no more than the second", s.request, s.frame, 1<<30)}
 	}
+	if most := s.most(); s.nets < 1 || most > instance.MaxNets || most < s.nets {
+		return p, usageError{fmt.Errorf("--net-tiles %d, --net-tiles-max %d: 1 to %d, the first no more than the second", s.nets, s.netMost, instance.MaxNets)}
+	}
 	plan, err := s.plan()
 	if err != nil {
 		return p, err
 	}
-	p = defaultParams(plan[0].ringMiB<<20, s.clients, 1)
+	p = defaultParams(plan[0].ringMiB<<20, s.clients, uint32(s.most()))
 	p.RingDepth, p.RingCnt = plan[0].depth, uint32(len(plan))
 	p.MaxRequestLen, p.MaxWsRecvFrameLen, p.MaxWsSendFrameCnt = s.request, s.frame, s.lag
 	for p.ReplyBufferSz < 2*uint64(s.frame) {
@@ -73,8 +80,22 @@ func (s *shape) params() (p httpsrv.Params, err error) {
 	return p, nil
 }
 
-// shapeTiles are the tiles of an instance that a shape describes.
-var shapeTiles = []instance.Tile{{Kind: kindAdmin}, {Kind: kindNet}, {Kind: kindSource}}
+// most is how many network tiles there is memory for.
+func (s *shape) most() int {
+	if s.netMost == 0 {
+		return s.nets
+	}
+	return s.netMost
+}
+
+// tiles are the tiles of an instance that a shape describes.
+func (s *shape) tiles() []instance.Tile {
+	t := []instance.Tile{{Kind: kindAdmin}}
+	for id := range s.most() {
+		t = append(t, instance.Tile{Kind: kindNet, ID: id})
+	}
+	return append(t, instance.Tile{Kind: kindSource})
+}
 
 // create makes the instance's memory: workspace, server, one cnc a tile.
 func (s *shape) create(listen []string, keep bool) (*instance.Instance, error) {
@@ -86,7 +107,7 @@ func (s *shape) create(listen []string, keep bool) (*instance.Instance, error) {
 	pages, _ := shmem.ParsePages(s.pages)
 	plan, _ := s.plan()
 	info := instance.Info{Name: s.name, Listen: listen, Topics: topicsOf(plan), Keep: keep, Pid: os.Getpid(), Started: time.Now().UnixNano()}
-	return instance.Create(info, p, shapeTiles, shmem.Options{Backing: backing, MaxPageSize: pages})
+	return instance.Create(info, p, s.tiles(), shmem.Options{Backing: backing, MaxPageSize: pages})
 }
 
 // printSize prints the bytes that the instance's memory takes, before they are rounded up to pages.
@@ -95,7 +116,7 @@ func (s *shape) printSize() error {
 	if err != nil {
 		return err
 	}
-	size, err := instance.Footprint(p, shapeTiles)
+	size, err := instance.Footprint(p, s.tiles())
 	if err == nil {
 		fmt.Println(size)
 	}

@@ -119,14 +119,14 @@ func (c *crew) stop() error {
 	return c.wait()
 }
 
-// netSpec is how a network tile is started.
-func netSpec(in *instance.Instance, id, cpu int, l listeners) (topo.Spec, error) {
-	fds := make([]string, len(l.files))
+// netSpec is how a network tile is started, with its listening sockets and further flags.
+func netSpec(in *instance.Instance, id, cpu int, files []*os.File, more ...string) (topo.Spec, error) {
+	fds := make([]string, len(files))
 	for i := range fds {
 		fds[i] = strconv.Itoa(3 + i)
 	}
-	s, err := tileSpec(in, instance.Tile{Kind: kindNet, ID: id}, cpu, l.files,
-		"--history", histories(in), "--listen-fds", strings.Join(fds, ","))
+	s, err := tileSpec(in, instance.Tile{Kind: kindNet, ID: id}, cpu, files,
+		append([]string{"--history", histories(in), "--listen-fds", strings.Join(fds, ",")}, more...)...)
 	s.Keep = true
 	s.Upgrade, _ = os.Executable() // what lies there when it is restarted
 	return s, err

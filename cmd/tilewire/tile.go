@@ -56,8 +56,10 @@ func tileCmd() *cobra.Command {
 
 	var fds []int
 	var history []uint
-	net := &cobra.Command{Use: kindNet, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return runNetTile(a, fds, history) }}
+	var steering int
+	net := &cobra.Command{Use: kindNet, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return runNetTile(a, fds, steering, history) }}
 	net.Flags().IntSliceVar(&fds, "listen-fds", nil, "inherited listening sockets")
+	net.Flags().IntVar(&steering, "steering-fd", -1, "inherited map of package steer")
 	net.Flags().UintSliceVar(&history, "history", nil, "messages that a late joiner gets, of each topic")
 
 	var framing string
@@ -73,7 +75,8 @@ func tileCmd() *cobra.Command {
 	ticker.Flags().IntVar(&size, "size", 128, "bytes per message")
 
 	var adminFd int
-	adm := &cobra.Command{Use: kindAdmin, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return adminTile(a, adminFd) }}
+	adm := &cobra.Command{Use: kindAdmin, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return adminTile(a, adminFd, steering) }}
+	adm.Flags().IntVar(&steering, "steering-fd", -1, "inherited map of package steer")
 	adm.Flags().IntVar(&adminFd, "listen-fd", 3, "inherited listening socket")
 
 	cmd.AddCommand(net, source, ticker, adm)

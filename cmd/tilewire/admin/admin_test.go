@@ -153,7 +153,7 @@ func TestOwnHost(t *testing.T) {
 // serve runs a server on a port of its own, and returns its address and what ends it.
 func serve(t *testing.T, in *instance.Instance) (addr string, stop func() error) {
 	t.Helper()
-	s, err := New(in, "test")
+	s, err := New(in, "test", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,7 +265,7 @@ func TestKeys(t *testing.T) {
 	defer stop()
 	for path, want := range map[string]string{
 		"healthz": "live ready state state_seconds verdict why",
-		"statusz": "clients connections listen live memory name ready started state state_seconds supervisor_pid uptime_seconds verdict version why",
+		"statusz": "clients connections listen live memory name ready started state state_seconds steering supervisor_pid uptime_seconds verdict version why",
 		"tilez":   "tiles verdict why",
 		"ringz":   "rings",
 		"clientz": "clients sort state total",

@@ -14,6 +14,7 @@ import (
 
 	"github.com/tilewire/tilewire/cmd/tilewire/health"
 	"github.com/tilewire/tilewire/cmd/tilewire/instance"
+	"github.com/tilewire/tilewire/httpsrv/steer"
 	"github.com/tilewire/tilewire/shmem"
 )
 
@@ -38,17 +39,20 @@ type Server struct {
 	mu    sync.Mutex // of the judge
 	judge *health.Judge
 
+	steered *steer.View // nil: not steered
+
 	scan sync.Mutex // one walk over the connections at a time
 	pub  sync.Mutex // one message at a time
 }
 
-// New returns a server for in, which must stay joined while it serves. version is what /statusz calls the build.
-func New(in *instance.Instance, version string) (*Server, error) {
+// New returns a server for in, which must stay joined while it serves. version is what /statusz calls the build,
+// steered the shared array of its steering, nil: there is none.
+func New(in *instance.Instance, version string, steered *steer.View) (*Server, error) {
 	j, err := health.New(in)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{in: in, version: version, judge: j, mux: http.NewServeMux()}
+	s := &Server{in: in, version: version, judge: j, steered: steered, mux: http.NewServeMux()}
 	s.mux.HandleFunc("GET /healthz", s.healthz)
 	s.mux.HandleFunc("GET /readyz", s.readyz)
 	s.mux.HandleFunc("GET /statusz", s.statusz)

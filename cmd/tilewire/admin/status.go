@@ -63,6 +63,8 @@ type Status struct {
 	Connections   uint64   `json:"connections"`
 	Clients       uint64   `json:"clients"` // of these, that stream
 	Memory        Memory   `json:"memory"`
+
+	Steering *Steering `json:"steering"` // null: the kernel's hash decides, or there is but one network tile
 }
 
 // Memory is the region of an instance.
@@ -104,7 +106,7 @@ func (s *Server) statusz(w http.ResponseWriter, r *http.Request) {
 	st := Status{
 		Health: healthOf(&v), Name: i.Name, Version: s.version, Started: began.UTC().Format(time.RFC3339),
 		UptimeSeconds: seconds(time.Since(began).Nanoseconds()), SupervisorPid: s.in.Supervisor(), Listen: i.Listen,
-		Connections: s.counter("conns_now"), Clients: s.counter("ws_now"), Memory: s.memory(),
+		Connections: s.counter("conns_now"), Clients: s.counter("ws_now"), Memory: s.memory(), Steering: s.steering(),
 	}
 	answer(w, r, http.StatusOK, st, func(w io.Writer) {
 		st.text(w)
@@ -115,6 +117,9 @@ func (s *Server) statusz(w http.ResponseWriter, r *http.Request) {
 			row("clients", st.Clients)
 			row("connections", st.Connections)
 			row("memory", fmt.Sprintf("%d MiB on %s (%s)", st.Memory.Bytes>>20, st.Memory.Backing, st.Memory.Path))
+			if d := st.Steering; d != nil {
+				row("steering", fmt.Sprintf("%s, %d live tiles; %d selected, %d fell back, %d passed, %d migrated", d.Mode, d.Live, d.Selected, d.FellBack, d.Passed, d.Migrated))
+			}
 			for _, l := range st.Listen {
 				row("listen", l)
 			}

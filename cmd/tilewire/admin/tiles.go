@@ -23,6 +23,7 @@ type Tile struct {
 	UptimeSeconds    float64           `json:"uptime_seconds"` // of a tile that lives
 	Cause            string            `json:"cause"`          // why it failed
 	Counters         map[string]uint64 `json:"counters"`       // of a network tile
+	Steering         *SteeredTile      `json:"steering"`       // null: not steered
 }
 
 // TileOf is the row of a tile at a look.
@@ -47,10 +48,15 @@ func TileOf(t *health.Tile) Tile {
 
 func (s *Server) tilez(w http.ResponseWriter, r *http.Request) {
 	v, tiles := s.look()
+	steered := s.steered.Stats()
 	rows := make([]Tile, len(tiles))
 	for i := range tiles {
 		rows[i] = TileOf(&tiles[i])
 		if t := &tiles[i]; t.Kind == health.KindNet && t.ID < int(s.in.Server.Params().TileCnt) {
+			if t.ID < len(steered.Tiles) {
+				d := SteeredTile(steered.Tiles[t.ID])
+				rows[i].Steering = &d
+			}
 			if c, err := s.in.Server.Counters(t.ID); err == nil {
 				for k, name := range c.Names() {
 					rows[i].Counters[name] = c.Cell(k).Load()
@@ -64,9 +70,9 @@ func (s *Server) tilez(w http.ResponseWriter, r *http.Request) {
 // TilesText writes rows for people.
 func TilesText(w io.Writer, rows []Tile) {
 	table(w, func(row func(...any)) {
-		row("tile", "pid", "condition", "signal", "heartbeat", "cpu", "restarts", "clients", "cause")
+		row("tile", "pid", "condition", "signal", "heartbeat", "cpu", "restarts", "clients", "accepted", "delivered", "cause")
 		for _, t := range rows {
-			beat, cpu, clients := any(""), any("float"), any("")
+			beat, cpu, clients, accepted, delivered := any(""), any("float"), any(""), any(""), any("")
 			if t.HeartbeatSeconds != nil {
 				beat = short(*t.HeartbeatSeconds)
 			}
@@ -74,9 +80,9 @@ func TilesText(w io.Writer, rows []Tile) {
 				cpu = *t.CPU
 			}
 			if n, ok := t.Counters["ws_now"]; ok {
-				clients = n
+				clients, accepted, delivered = n, t.Counters["accepted"], t.Counters["delivered"]
 			}
-			row(t.Tile, t.Pid, t.Condition, t.Signal, beat, cpu, t.Restarts, clients, t.Cause)
+			row(t.Tile, t.Pid, t.Condition, t.Signal, beat, cpu, t.Restarts, clients, accepted, delivered, t.Cause)
 		}
 	})
 }

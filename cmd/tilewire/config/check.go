@@ -45,6 +45,9 @@ func (c *Config) check(place func(key string) string) error {
 		}
 		seen[t.Name] = true
 	}
+	if l := c.Layout; l.NetTileMax != 0 && l.NetTileMax < l.NetTileCount {
+		return complain("layout.net_tile_max", "is %d, less than layout.net_tile_count (%d)", l.NetTileMax, l.NetTileCount)
+	}
 	if _, err := proxy.ParseTrust(c.Server.TrustedProxies); err != nil {
 		return complain("server.trusted_proxies", "is wrong: %v", err)
 	}

@@ -23,6 +23,7 @@ type Config struct {
 	Server      Server      `toml:"server"`
 	Websocket   Websocket   `toml:"websocket"`
 	SlowClient  SlowClient  `toml:"slow_client"`
+	Steering    Steering    `toml:"steering"`
 	Shutdown    Shutdown    `toml:"shutdown"`
 	Supervisor  Supervisor  `toml:"supervisor"`
 	Admin       Admin       `toml:"admin"`
@@ -37,7 +38,9 @@ type Log struct {
 
 // Layout is which tiles there are, and where they run.
 type Layout struct {
-	Affinity string `toml:"affinity"`
+	Affinity     string `toml:"affinity"`
+	NetTileCount uint32 `toml:"net_tile_count" min:"1" max:"64"`
+	NetTileMax   uint32 `toml:"net_tile_max" max:"64"`
 }
 
 // Memory is what the region lies on.
@@ -84,6 +87,11 @@ type SlowClient struct {
 	MaxLagBytes        uint64 `toml:"max_lag_bytes"`
 	MaxLagSeconds      uint32 `toml:"max_lag_seconds" max:"86400"`
 	WriteTimeoutMillis uint32 `toml:"write_timeout_millis" min:"100" max:"86400000"`
+}
+
+// Steering is which network tile gets a new connection.
+type Steering struct {
+	Mode string `toml:"mode" oneof:"auto off hash least cpu source"`
 }
 
 // Shutdown is how long clients are given to go.

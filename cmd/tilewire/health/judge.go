@@ -1,6 +1,8 @@
 package health
 
 import (
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tilewire/tilewire/cmd/tilewire/instance"
@@ -41,6 +43,9 @@ func (v *Verdict) Word() string {
 type Judge struct {
 	in    *instance.Instance
 	tiles []Tile
+	shown []Tile // of these, that there are
+	nets  int    // network tiles that are to serve, 0: all
+	down  []int  // of these, that were given up
 	stale time.Duration
 	gen   uint64 // of the settings that stale is from
 	last  Verdict
@@ -63,6 +68,7 @@ func New(in *instance.Instance) (*Judge, error) {
 // Look judges at now (shmem.Monotonic). One fcntl(2) a tile. It allocates only when something is amiss or settings changed.
 func (j *Judge) Look(now int64) Verdict {
 	j.settings()
+	j.shown = j.shown[:0]
 	v := Verdict{Live: true, Ready: true}
 	v.State, v.Since = j.in.Life().State()
 	nets, stuck := 0, 0
@@ -70,6 +76,13 @@ func (j *Judge) Look(now int64) Verdict {
 	for i := range j.tiles {
 		t := &j.tiles[i]
 		t.look(now, j.stale)
+		if j.beyond(t) {
+			if t.Held {
+				j.shown = append(j.shown, *t)
+			}
+			continue
+		}
+		j.shown = append(j.shown, *t)
 		if t.Kind == KindNet {
 			nets++
 			if t.Condition == Stale || t.Condition == Failed && !t.Held {
@@ -81,6 +94,8 @@ func (j *Judge) Look(now int64) Verdict {
 		case why == "":
 		case t.Kind == KindAdmin:
 			aside = why
+		case t.Kind == KindNet && slices.Contains(j.down, t.ID):
+			aside = fmt.Sprintf("%s was given up; the other network tiles serve", t.Name)
 		case v.Ready:
 			v.Ready, v.Why = false, why
 		}
@@ -109,8 +124,11 @@ func (j *Judge) Ask(now int64) *Verdict {
 	return &j.last
 }
 
-// Tiles returns the tiles as of the last look. The rows are the judge's: the next look overwrites them.
-func (j *Judge) Tiles() []Tile { return j.tiles }
+// beyond reports whether t is a network tile that is not to serve, or not any more.
+func (j *Judge) beyond(t *Tile) bool { return t.Kind == KindNet && j.nets > 0 && t.ID >= j.nets }
+
+// Tiles returns the tiles as of the last look, without network tiles that are not in use. The rows are the judge's: the next look overwrites them.
+func (j *Judge) Tiles() []Tile { return j.shown }
 
 // settings takes over the heartbeat timeout in force.
 func (j *Judge) settings() {
@@ -120,11 +138,13 @@ func (j *Judge) settings() {
 	}
 	var s struct {
 		HeartbeatTimeout time.Duration `json:"heartbeat_timeout"`
+		Nets             int           `json:"net_tile_count"`
+		Down             []int         `json:"given_up"`
 	}
 	if _, err := j.in.Life().Settings(&s); err != nil {
 		return // what was in force stays; the next look tries again
 	}
-	j.gen, j.stale = gen, staleAfter
+	j.gen, j.stale, j.nets, j.down = gen, staleAfter, s.Nets, s.Down
 	if s.HeartbeatTimeout > 0 {
 		j.stale = s.HeartbeatTimeout
 	}

@@ -10,8 +10,8 @@ import (
 
 // Kinds of tiles that are judged in a way of their own.
 const (
-	KindNet   = "net"   // serves clients: without it nothing is ready
-	KindAdmin = "admin" // clients do without it
+	KindNet   = instance.KindNet // serves clients: without it nothing is ready
+	KindAdmin = "admin"          // clients do without it
 )
 
 // Condition is how a tile is.

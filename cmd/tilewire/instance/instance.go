@@ -46,6 +46,9 @@ const (
 
 	infoSz  = 8192
 	partMax = 512
+
+	// MaxNets is how many network tiles an instance can have.
+	MaxNets = 64
 )
 
 // Info is what every process of an instance must know. It is written before
@@ -59,6 +62,9 @@ type Info struct {
 	Started int64    `json:"started_unix_ns"`
 	Pid     int      `json:"pid"` // of its creator, for messages to people
 }
+
+// KindNet is the kind of tile that serves clients.
+const KindNet = "net"
 
 // Tile names one tile.
 type Tile struct {

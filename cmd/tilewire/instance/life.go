@@ -200,6 +200,12 @@ type Settings struct {
 	// Drain is the order to send all clients away, nil before there is one. A tile that is started meanwhile obeys it too.
 	Drain *Drain `json:"drain,omitempty"`
 
+	// Nets is how many network tiles are to serve: 0 to Nets-1; 0: all there are. Those beyond send their clients away as
+	// Leaving says, and end. Down are those that were given up, whose work the others do.
+	Nets    int    `json:"net_tile_count,omitempty"`
+	Leaving *Drain `json:"leaving,omitempty"`
+	Down    []int  `json:"given_up,omitempty"`
+
 	// Restarting is the tile (kind:id) that is halted to be started again, so that its clients are told to come back.
 	Restarting string `json:"restarting,omitempty"`
 

@@ -67,6 +67,9 @@ func (in *Instance) Status(joined int) Status {
 			s.Tiles = append(s.Tiles, TileStatus{Kind: t.Kind, ID: t.ID, State: "damaged", Cause: err.Error(), Age: -1, CPU: tile.Float})
 			continue
 		}
+		if t.Kind == KindNet && v.Nets > 0 && t.ID >= v.Nets && !c.Held() { // not in use
+			continue
+		}
 		s.Tiles = append(s.Tiles, tileStatus(c, shmem.Monotonic(), v.HeartbeatTimeout))
 	}
 	return s
