@@ -105,7 +105,7 @@ func bench(fl benchFlags) error {
 	}
 	netCPU, prodCPU, clientsCPU := benchCPUs(tile.AllowedCPUs())
 	b := benchServe{
-		listen: "127.0.0.1:0", size: fl.size, rate: fl.rate, credits: fifo, fill: true,
+		listen: []string{"127.0.0.1:0"}, size: fl.size, rate: fl.rate, credits: fifo, fill: true,
 		clients: uint32(fl.clients) + 64, ringMiB: 16, backing: fl.backing, tiles: 1, netCPU: netCPU, prodCPU: prodCPU,
 	}
 	r, err := b.start(ownName("bench"))
@@ -184,7 +184,7 @@ func (fl benchFlags) measure(ctx context.Context, r *benchRun, fifo string, cpu 
 	if !fl.json {
 		fmt.Fprintf(os.Stderr, "%d clients, %d bytes a message, %v ...\n", fl.clients, fl.size, fl.duration)
 	}
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", "benchserve", "clients", "--addr", r.l[0].addr,
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", "benchserve", "clients", "--addr", r.n.l[0].addr,
 		"--clients", strconv.Itoa(fl.clients), "--size", strconv.Itoa(fl.size), "--window", strconv.Itoa(fl.window),
 		"--duration", fl.duration.String(), "--credits", fifo, "--cpu="+strconv.Itoa(cpu))
 	cmd.Stderr = os.Stderr

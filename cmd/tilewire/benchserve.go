@@ -17,6 +17,7 @@ import (
 	"github.com/tilewire/tilewire/cmd/tilewire/instance"
 	"github.com/tilewire/tilewire/cmd/tilewire/swarm"
 	"github.com/tilewire/tilewire/httpsrv"
+	"github.com/tilewire/tilewire/httpsrv/steer"
 	"github.com/tilewire/tilewire/shmem"
 	"github.com/tilewire/tilewire/tile"
 	"github.com/tilewire/tilewire/tile/sandbox"
@@ -26,7 +27,7 @@ import (
 // benchServe is what both `benchserve` (the benchmark's server of ours) and `bench` run: supervisor, network tile
 // and producer, each a process of its own, joined by shared memory only.
 type benchServe struct {
-	listen  string
+	listen  []string
 	size    int
 	rate    float64 // messages per second; 0: as many as credits allow
 	credits string  // FIFO
@@ -35,7 +36,7 @@ type benchServe struct {
 	clients uint32
 	ringMiB uint64
 	backing string
-	tiles   int // network tiles, each with a listener of its own
+	tiles   int // network tiles, which share the port
 	netCPU  int
 	prodCPU int
 }
@@ -49,9 +50,9 @@ func benchServeCmd() *cobra.Command {
 	}
 	f := cmd.Flags()
 	b.flags(cmd)
-	f.StringVar(&b.listen, "listen", "127.0.0.1:0", "address and port")
+	f.StringSliceVar(&b.listen, "listen", []string{"127.0.0.1:0"}, "addresses and ports, each of all tiles")
 	f.Uint32Var(&b.clients, "max-connections", 16384, "streaming clients of each tile")
-	f.IntVar(&b.tiles, "tiles", 1, "network tiles; each listens at an address of its own")
+	f.IntVar(&b.tiles, "tiles", 1, "network tiles, which share the port")
 	f.Uint64Var(&b.ringMiB, "ring-size-mib", 4, "bytes of the ring in MiB; a power of two")
 	f.StringVar(&b.backing, "backing", "auto", "memory: auto, hugetlbfs or shm")
 
@@ -65,7 +66,9 @@ func benchServeCmd() *cobra.Command {
 		return c
 	}
 	var fds []int
-	net := sub("net", func() error { return benchNet(a, fds) })
+	var steering int
+	net := sub("net", func() error { return benchNet(a, fds, steering) })
+	net.Flags().IntVar(&steering, "steering-fd", -1, "")
 	net.Flags().IntSliceVar(&fds, "listen-fds", nil, "")
 	var p benchServe
 	producer := sub("producer", func() error { return p.produce(a) })
@@ -87,7 +90,7 @@ func (b *benchServe) flags(cmd *cobra.Command) {
 // benchRun is a running server.
 type benchRun struct {
 	in *instance.Instance
-	l  listeners
+	n  *nets
 	*crew
 }
 
@@ -100,25 +103,33 @@ func (b *benchServe) start(name string) (_ *benchRun, err error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
-	r := &benchRun{}
-	if r.l, err = listen(slices.Repeat([]string{b.listen}, b.tiles), 1, 1); err != nil {
+	l, err := listen(b.listen, b.tiles, b.tiles)
+	if err != nil {
 		return nil, err
 	}
+	r := &benchRun{}
+	cpus := slices.Repeat([]int{b.netCPU}, b.tiles)
 	defer func() {
 		if err != nil {
-			r.l.close()
+			l.close()
+			if r.n != nil {
+				r.n.close()
+			}
 			if r.in != nil {
 				_ = r.in.Remove()
 			}
 		}
 	}()
+	if r.n, err = newNets(l, b.tiles, b.tiles, cpus, steer.Auto, logger()); err != nil {
+		return nil, err
+	}
 	prod := instance.Tile{Kind: kindTicker}
 	tiles := []instance.Tile{prod}
 	for i := range b.tiles {
 		tiles = append(tiles, instance.Tile{Kind: kindNet, ID: i})
 	}
 	r.in, err = instance.Create(instance.Info{
-		Name: name, Listen: r.l.addrs(), Pid: os.Getpid(), Started: time.Now().UnixNano(),
+		Name: name, Listen: l.addrs(), Pid: os.Getpid(), Started: time.Now().UnixNano(),
 	}, defaultParams(b.ringMiB<<20, b.clients, uint32(b.tiles)), tiles, shmem.Options{Backing: backing})
 	if err != nil {
 		return nil, err
@@ -126,15 +137,20 @@ func (b *benchServe) start(name string) (_ *benchRun, err error) {
 	if err = benchStatsNew(r.in, tiles); err != nil {
 		return nil, err
 	}
-	var specs []topo.Spec
-	for i := range b.tiles {
-		ns, err := netSpec(r.in, i, b.netCPU, r.l[i].files)
-		if err != nil {
-			return nil, err
-		}
+	specs, err := r.n.specs(r.in, cpus)
+	if err != nil {
+		return nil, err
+	}
+	for i := range specs {
+		ns := &specs[i]
 		ns.Args = []string{"benchserve", "net", "--instance", name, "--id", strconv.Itoa(i),
-			"--cpu=" + strconv.Itoa(b.netCPU), "--listen-fds", "3"}
-		specs = append(specs, ns)
+			"--cpu=" + strconv.Itoa(b.netCPU)}
+		for k := range l {
+			ns.Args = append(ns.Args, "--listen-fds", strconv.Itoa(3+k))
+		}
+		if r.n.file != nil {
+			ns.Args = append(ns.Args, "--steering-fd", strconv.Itoa(3+len(l)))
+		}
 	}
 	ps, err := tileSpec(r.in, prod, b.prodCPU, nil)
 	if err != nil {
@@ -147,14 +163,20 @@ func (b *benchServe) start(name string) (_ *benchRun, err error) {
 	specs = append(specs, ps)
 	(&privileges{sandbox: sandbox.Supported() == nil}).confine(specs)
 	log := logger()
-	r.crew, err = launch(specs, defaultBudget, heartbeatTimeout, func(_ *crew, e topo.Event) { logBad(log, e) })
+	r.crew, err = launch(specs, defaultBudget, heartbeatTimeout, func(_ *crew, e topo.Event) {
+		logBad(log, e)
+		if e.Kind == kindNet && (e.What == topo.Ready || e.What == topo.Died) {
+			r.n.live(e.ID, e.What == topo.Ready)
+		}
+	})
 	return r, err
 }
 
 // close ends all tiles and removes the memory.
 func (r *benchRun) close() error {
 	err := r.stop()
-	r.l.close()
+	r.n.close()
+	r.n.l.close()
 	return cmp.Or(err, r.in.Remove())
 }
 
@@ -174,7 +196,7 @@ func (r *benchRun) serveUntil(ctx context.Context) error {
 		return nil // close tells why
 	}
 	r.in.Life().SetState(instance.Ready)
-	fmt.Println("listening", strings.Join(r.l.addrs(), " "))
+	fmt.Println("listening", strings.Join(r.n.l.addrs(), " "))
 	select {
 	case <-ctx.Done():
 	case <-r.gone:
@@ -323,7 +345,7 @@ func (w *heapWatch) look(now int64) {
 }
 
 // benchNet is the network tile: as netTile, with the routes of the benchmark and an eye on the heap.
-func benchNet(a tileArgs, fds []int) error {
+func benchNet(a tileArgs, fds []int, steering int) error {
 	in, cnc, err := a.enter(kindNet)
 	if err != nil {
 		return err
@@ -332,7 +354,13 @@ func benchNet(a tileArgs, fds []int) error {
 	if err != nil {
 		return err
 	}
-	t, err := in.Server.TakeTile(a.id, httpsrv.TileOptions{BellPath: in.Bell(a.id), Callbacks: httpsrv.Callbacks{
+	var steered *steer.Tile
+	if steering >= 0 {
+		if steered, err = steer.Join(steering, a.id); err != nil {
+			return err
+		}
+	}
+	t, err := in.Server.TakeTile(a.id, httpsrv.TileOptions{BellPath: in.Bell(a.id), Steering: steered, Callbacks: httpsrv.Callbacks{
 		Request: func(r *httpsrv.Request) httpsrv.Response {
 			switch string(r.Path) {
 			case "/ws":

@@ -5,6 +5,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 )
 
 // metric is the figure that a case is about.
@@ -24,16 +25,29 @@ type bench struct {
 	metric  metric
 	clients int
 	size    int
-	window  int     // 0: open loop
-	rate    float64 // messages per second; 0: as credits allow
-	half    string  // the rate is half of what this case reached, per server
-	ramp    bool    // raise the rate until p99 passes 50 ms or something is lost
+	window  int           // 0: open loop
+	rate    float64       // messages per second; 0: as credits allow
+	half    string        // the rate is half of what this case reached, per server
+	ramp    bool          // raise the rate until p99 passes late or something is lost
+	late    time.Duration // 0: 50 ms
 	idle    int
 	slow    int
 	bare    bool   // connect only
 	burst   int    // so many messages at a time
-	tiles   int    // processes that serve, each with clients/tiles clients and a load generator of its own
+	tiles   int    // network tiles of a server, which share a port
+	servers int    // servers side by side; 0: one
+	loads   int    // load generators, each with its part of the clients; 0: one for each tile
+	spread  bool   // nobody is pinned: servers and load generators share all CPUs
 	only    string // comma separated servers; empty: all
+}
+
+// listen is where a server listens: one address has some 28,000 ports to connect from.
+func (c bench) listen() string {
+	at := "127.0.0.1:0"
+	for i := 2; c.clients > 20_000*(i-1); i++ {
+		at += fmt.Sprintf(",127.0.0.%d:0", i)
+	}
+	return at
 }
 
 // cases returns all cases of the benchmark.
@@ -59,7 +73,10 @@ func cases() []bench {
 		bench{name: "memory/5000", metric: memPerConn, clients: 5000, size: 128, bare: true},
 		bench{name: "idle/100x128/w32+10000", metric: perSecond, clients: 100, size: 128, window: 32, idle: 10000, only: some},
 		bench{name: "slow/1000x128/w32+1%", metric: perSecond, clients: 1000, size: 128, window: 32, slow: 10, only: some},
-		bench{name: "many/50000x128@32", metric: perSecond, clients: 50000, size: 128, rate: 32, burst: 16, tiles: 3, only: "tilewire"},
+		bench{name: "many/50000x128@32", metric: perSecond, clients: 50000, size: 128, rate: 32, burst: 16, tiles: 3, loads: 3, only: "tilewire"},
+		bench{name: "tiles/one", metric: perSecond, clients: 2000, size: 128, ramp: true, late: 400 * time.Millisecond, tiles: 1, loads: 2, spread: true, only: "tilewire"},
+		bench{name: "tiles/two", metric: perSecond, clients: 2000, size: 128, ramp: true, late: 400 * time.Millisecond, tiles: 2, loads: 2, spread: true, only: "tilewire"},
+		bench{name: "tiles/two-servers", metric: perSecond, clients: 2000, size: 128, ramp: true, late: 400 * time.Millisecond, tiles: 1, servers: 2, loads: 2, spread: true, only: "tilewire"},
 		bench{name: "open/1000x128", metric: perSecond, clients: 1000, size: 128, ramp: true, only: some},
 	)
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -171,7 +172,7 @@ const (
 	rampP99   = 50 * time.Millisecond
 )
 
-// ramp raises the rate until p99 passes rampP99, something is lost, or the server no longer keeps the rate; it
+// ramp raises the rate until p99 passes c.late, something is lost, or the server no longer keeps the rate; it
 // returns the last good measurement. It first doubles, then goes back and takes steps of rampStep.
 func (s setup) ramp(c bench, v server, round int) result {
 	s.warmup, s.duration = s.warmup/2, min(s.duration, time.Second)
@@ -181,7 +182,7 @@ func (s setup) ramp(c bench, v server, round int) result {
 		r := s.once(c, v, round)
 		held := r.Report.DeliveriesPerSec >= 0.95*rate*float64(c.clients)
 		switch {
-		case r.Error == "" && held && r.Report.Latency.P99 < uint64(rampP99):
+		case r.Error == "" && held && r.Report.Latency.P99 < uint64(cmp.Or(c.late, rampP99)):
 			good = r
 			rate *= step
 		case step == 2 && good.Error == "":

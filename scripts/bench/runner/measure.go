@@ -75,7 +75,7 @@ func (s setup) once(c bench, v server, round int) (best result) {
 func (s setup) tryCase(c bench, v server, r *result) error {
 	var err error
 	switch {
-	case c.tiles > 1:
+	case c.loads > 0:
 		err = s.tryMany(c, v, r)
 	case c.clients == 0:
 		err = s.tryNobody(c, v, r)
@@ -106,7 +106,7 @@ func (s setup) fifo(name string) (path string, err error) {
 
 // words is the command line of a server.
 func (s setup) words(c bench, v server, pipe string) []string {
-	words := append(fill(v.command, s.dir), "--listen", "127.0.0.1:0", "--size", fmt.Sprint(c.size), "--rate", fmt.Sprint(c.rate), "--credits", pipe)
+	words := append(fill(v.command, s.dir), "--listen", c.listen(), "--size", fmt.Sprint(c.size), "--rate", fmt.Sprint(c.rate), "--credits", pipe)
 	if s.full {
 		words = append(words, "--fill")
 	}

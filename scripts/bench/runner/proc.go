@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// start starts cmd on one CPU. The affinity is set on this thread around the fork, so that the child and all
+// start starts cmd on one CPU, or on any of them if cpu is negative. The affinity is set on this thread around the fork, so that the child and all
 // it starts have it from their first instruction (a Go child then takes GOMAXPROCS=1 by itself).
 func start(cmd *exec.Cmd, cpu int) error {
 	runtime.LockOSThread()
@@ -24,7 +24,10 @@ func start(cmd *exec.Cmd, cpu int) error {
 	if err := unix.SchedGetaffinity(0, &old); err != nil {
 		return fmt.Errorf("affinity: %w", err)
 	}
-	one.Set(cpu)
+	if one = old; cpu >= 0 {
+		one.Zero()
+		one.Set(cpu)
+	}
 	if err := unix.SchedSetaffinity(0, &one); err != nil {
 		return fmt.Errorf("pin to CPU %d: %w", cpu, err)
 	}
@@ -67,6 +70,15 @@ type usage struct {
 	rss     int64         // resident bytes, summed over the processes: what two of them map counts twice
 	private int64         // bytes that only one process has
 	pids    int
+}
+
+// measureSum sums the servers up.
+func measureSum(pids []int) (u usage) {
+	for _, pid := range pids {
+		m := measure(pid)
+		u.delay, u.cpu, u.rss, u.private, u.pids = u.delay+m.delay, u.cpu+m.cpu, u.rss+m.rss, u.private+m.private, u.pids+m.pids
+	}
+	return u
 }
 
 func measure(pid int) usage {

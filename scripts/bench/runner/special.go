@@ -49,40 +49,48 @@ func give(pipe string, limit uint64) error {
 // tryMany runs a server of several processes, each with its own load generator: more connections than one process may
 // have. All windows are opened and closed together; deliveries are summed up, of latencies the worst counts.
 func (s setup) tryMany(c bench, v server, r *result) error {
-	pipe, err := s.fifo("credits")
-	if err != nil {
-		return err
+	serverCPU, loadCPU := s.serverCPU, s.loadCPU
+	if c.spread {
+		serverCPU, loadCPU = -1, -1
 	}
-	defer os.Remove(pipe)
-	srv, lines, _, err := spawn(s.words(c, v, pipe), s.serverCPU)
-	if err != nil {
-		return err
+	var pipes, addrs []string
+	var pids []int
+	for i := range max(c.servers, 1) {
+		pipe, err := s.fifo(fmt.Sprint("credits-server", i))
+		if err != nil {
+			return err
+		}
+		defer os.Remove(pipe)
+		srv, lines, _, err := spawn(s.words(c, v, pipe), serverCPU)
+		if err != nil {
+			return err
+		}
+		defer r.end(srv, lines)
+		addr, err := expect(lines, "listening ", 10*time.Second)
+		if err != nil {
+			return fmt.Errorf("%s: %w", v.name, err)
+		}
+		pipes, addrs, pids = append(pipes, pipe), append(addrs, strings.Fields(addr)...), append(pids, srv.Process.Pid)
 	}
-	defer r.end(srv, lines)
-	line, err := expect(lines, "listening ", 10*time.Second)
-	if err != nil {
-		return fmt.Errorf("%s: %w", v.name, err)
-	}
-	addrs := strings.Fields(line)
-	before := measure(srv.Process.Pid)
+	before := measureSum(pids)
 	type load struct {
 		said <-chan string
 		tell func()
 	}
 	var loads []load
-	for i, addr := range addrs {
+	for i := range c.loads {
 		own, err := s.fifo(fmt.Sprint("credits", i)) // the load generators' own credits count for nothing
 		if err != nil {
 			return err
 		}
 		defer os.Remove(own)
-		n := c.clients / len(addrs)
-		if i < c.clients%len(addrs) {
+		n := c.clients / c.loads
+		if i < c.clients%c.loads {
 			n++
 		}
-		cmd, said, in, err := spawn([]string{filepath.Join(s.dir, "loadgen"), "--addr", addr, "--clients", fmt.Sprint(n),
+		cmd, said, in, err := spawn([]string{filepath.Join(s.dir, "loadgen"), "--addr", addrs[i%len(addrs)], "--clients", fmt.Sprint(n),
 			"--size", fmt.Sprint(c.size), "--window", "0", "--credits", own, "--warmup", s.warmup.String(), "--duration", s.duration.String(),
-			fmt.Sprintf("--full=%v", s.full)}, s.loadCPU)
+			fmt.Sprintf("--full=%v", s.full)}, loadCPU)
 		if err != nil {
 			return err
 		}
@@ -105,23 +113,25 @@ func (s setup) tryMany(c bench, v server, r *result) error {
 	if err := phase("ready "); err != nil {
 		return err
 	}
-	connected := measure(srv.Process.Pid)
+	connected := measureSum(pids)
 	r.RSSPerConn = float64(connected.rss-before.rss) / float64(c.clients)
 	r.Private = float64(connected.private-before.private) / float64(c.clients)
 	r.Processes = connected.pids
 	goOn()
-	if err := give(pipe, math.MaxUint64); err != nil {
-		return err
+	for _, pipe := range pipes {
+		if err := give(pipe, math.MaxUint64); err != nil {
+			return err
+		}
 	}
 	if err := phase("window"); err != nil {
 		return err
 	}
-	base, busy0 := measure(srv.Process.Pid), busy()
+	base, busy0 := measureSum(pids), busy()
 	goOn()
 	if err := phase("end"); err != nil {
 		return err
 	}
-	busy1, top := busy(), measure(srv.Process.Pid)
+	busy1, top := busy(), measureSum(pids)
 	goOn()
 	sum := &r.Report
 	sum.Lossless = true

@@ -32,7 +32,7 @@ func TestMedian(t *testing.T) {
 }
 
 func TestPick(t *testing.T) {
-	for pattern, n := range map[string]int{"": 27, "throughput": 12, "throughput/1000x*/w32": 2, "memory,open/*": 2} {
+	for pattern, n := range map[string]int{"": 30, "throughput": 12, "throughput/1000x*/w32": 2, "memory,open/*": 2} {
 		if cs, err := pick(pattern); err != nil || len(cs) != n {
 			t.Errorf("%q: %d cases, %v", pattern, len(cs), err)
 		}
