@@ -38,6 +38,7 @@ func eachNet(t *testing.T, f func(t *testing.T, network string, own bool)) {
 // spread fails unless each of counts is within lo and hi.
 func spread(t *testing.T, counts []int, lo, hi int) {
 	t.Helper()
+	t.Log("accepted", counts)
 	if slices.Min(counts) < lo || slices.Max(counts) > hi {
 		t.Errorf("%v, want %d to %d each", counts, lo, hi)
 	}
