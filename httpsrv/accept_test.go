@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"testing"
 	"time"
 
@@ -124,6 +125,9 @@ func TestTileLost(t *testing.T) {
 		if n.count("closed_tile_lost") != 4 || n.count("accepted") != 4 || n.count("conns_now") != 0 || n.count("ws_now") != 0 {
 			t.Log(n.tile.cnt.Names(), n.tile.cnt.Snapshot(nil))
 			t.Error("the lost connections are not counted")
+		}
+		if all := n.closed(); len(all) != 4 || all[0].Reason != CloseTileLost || !slices.ContainsFunc(all, func(c Closed) bool { return c.ID == old && c.Ws }) {
+			t.Errorf("remembered: %+v", all)
 		}
 		if err := n.tile.check(); err != nil {
 			t.Error(err)

@@ -228,6 +228,7 @@ func (t *NetTile) drop(slot uint32, why CloseReason) {
 	if why >= closeReasonCnt {
 		why = CloseApplication
 	}
+	t.noteClosed(slot, c, why)
 	t.unbind(slot, c, why)
 	id, isWs := t.connID(slot), c.flags&flWs != 0
 	t.dropPend(c)

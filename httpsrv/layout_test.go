@@ -23,6 +23,8 @@ func TestLayoutGolden(t *testing.T) {
 		{evqHdr{}, evqHdr0, map[string]uintptr{"size": 0, "head": 128, "want": 136, "walked": 144, "last": 152, "tail": 256, "run": 264, "from": 272}},
 		{event{}, evSz, map[string]uintptr{"pos": 0, "conn": 8, "end": 16, "tag": 24, "len": 32, "kind": 36, "op": 37, "reason": 38, "keep": 39}},
 		{staticEntry{}, staticEntrySz, map[string]uintptr{"len": 0, "off": 8, "name": 16}},
+		{closedHdr{}, closedHdrSz, map[string]uintptr{"head": 0}},
+		{closedRec{}, closedSz, map[string]uintptr{"seq": 0, "id": 8, "at": 24, "peer": 64, "port": 80, "reason": 86}},
 		{txPos{}, 16, nil},
 		{rxPos{}, 56, nil},
 	} {

@@ -97,20 +97,22 @@ type NetTile struct {
 	events    [256]unix.EpollEvent
 	accepted  unix.RawSockaddrAny
 
-	conns   []conn
-	pend    []pending
-	free    []uint32 // connection slots
-	pends   pool     // pending entries
-	req     pool
-	head    pool
-	recv    pool
-	msg     pool
-	rep     replies
-	freed   bool // a buffer was given back since the waiters were looked at
-	static  []byte
-	local   []local
-	httpNow uint32 // slots that count against MaxConnectionCnt
-	wsNow   uint32
+	conns      []conn
+	closed     *closedHdr
+	closedRecs []closedRec
+	pend       []pending
+	free       []uint32 // connection slots
+	pends      pool     // pending entries
+	req        pool
+	head       pool
+	recv       pool
+	msg        pool
+	rep        replies
+	freed      bool // a buffer was given back since the waiters were looked at
+	static     []byte
+	local      []local
+	httpNow    uint32 // slots that count against MaxConnectionCnt
+	wsNow      uint32
 
 	rd     []*reader // producers' rings, own reply ring, applications' reply rings
 	groups []group   // clients that follow them
@@ -239,6 +241,7 @@ func (t *NetTile) attach() error {
 	base := s.tileOff(t.id)
 	area := func(off, n uint64) []byte { return s.mem.Bytes()[base+off : base+off+n] }
 	t.conns, t.static = s.conns[t.id], s.staticData()
+	t.closed, t.closedRecs = s.closedMem(t.id)
 	if t.pend, err = shmem.SliceAt[pending](s.mem, base+l.pending, uint64(p.PendingCnt)); err != nil {
 		return err
 	}
@@ -338,6 +341,7 @@ func (t *NetTile) abandon() {
 	for i := len(t.conns); i > 0; i-- {
 		c := &t.conns[i-1]
 		if c.state != stFree {
+			t.noteClosed(uint32(i-1), c, CloseTileLost)
 			t.unbind(uint32(i-1), c, CloseTileLost)
 			gen := c.gen.Load()
 			*c = conn{fd: -1}

@@ -168,7 +168,7 @@ func (p Params) leastEvents() uint64 {
 //
 // and in a tile, from its start:
 //
-//	slot (role, bell, pins are in the rings) | counters | connections |
+//	slot (role, bell, pins are in the rings) | counters | closed connections | connections |
 //	pending entries | request, head, receive and message buffers | event queues
 type layout struct {
 	static          uint64
@@ -179,7 +179,8 @@ type layout struct {
 	total           uint64
 	rings           []ringSpot // the producers'
 	reply           ringParams
-	counters, conns uint64 // from here on relative to the tile
+	counters        uint64 // from here on relative to the tile
+	closed, conns   uint64
 	pending         uint64
 	req, head       uint64
 	recv, msg       uint64
@@ -221,7 +222,8 @@ func (p Params) layout() (layout, error) {
 	l.reqSz = shmem.Align(uint64(p.MaxRequestLen), 64)
 	l.msgSz = shmem.Align(uint64(p.MaxWsRecvFrameLen), 64)
 	l.counters = tileSlotSz
-	l.conns = shmem.Align(l.counters+csz, page)
+	l.closed = shmem.Align(l.counters+csz, page)
+	l.conns = l.closed + shmem.Align(closedHdrSz+closedCnt*closedSz, page)
 	l.pending = l.conns + uint64(l.connCnt)*connSz
 	l.req = shmem.Align(l.pending+uint64(p.PendingCnt)*pendingSz, page)
 	l.head = shmem.Align(l.req+uint64(p.MaxConnectionCnt+1)*l.reqSz, page) // one spare: makeRoom

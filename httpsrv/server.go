@@ -17,7 +17,7 @@ import (
 
 const (
 	serverMagic   = 0x7470_6572_6977_6c74 // "tlwirept"
-	layoutVersion = 3
+	layoutVersion = 4
 )
 
 // serverHdr is the head of a server's memory. writer: New and Delete
@@ -73,7 +73,7 @@ type Server struct {
 // built from different sources don't join each other's memory.
 func layoutHash() uint64 {
 	h := fnv.New64a()
-	for _, v := range []any{serverHdr{}, tileSlot{}, ringHdr{}, pinLine{}, desc{}, conn{}, pending{}, staticEntry{}, appSlot{}, evqHdr{}, event{}} {
+	for _, v := range []any{serverHdr{}, tileSlot{}, ringHdr{}, pinLine{}, desc{}, conn{}, pending{}, staticEntry{}, appSlot{}, evqHdr{}, event{}, closedHdr{}, closedRec{}} {
 		t := reflect.TypeOf(v)
 		fmt.Fprintf(h, "%s %d;", t.Name(), t.Size())
 		for i := range t.NumField() {
@@ -137,13 +137,14 @@ func newAt(mem shmem.Mem, p Params, seq0 uint64) error {
 		if err != nil {
 			return err
 		}
-		cm, err := m.Slice(l.counters, l.conns-l.counters)
+		cm, err := m.Slice(l.counters, l.closed-l.counters)
 		if err != nil {
 			return err
 		}
 		if err := tile.CountersNew(cm, CounterNames()); err != nil {
 			return err
 		}
+		clear(m.Bytes()[l.closed:l.conns])
 		clear(m.Bytes()[l.conns : l.conns+uint64(l.connCnt)*connSz])
 		for j := range uint64(p.AppCnt) {
 			qm, err := m.Slice(l.evq0+j*l.evqSz, l.evqSz)
@@ -333,7 +334,7 @@ func (s *Server) ringOff(i int) uint64 { return s.lay.rings[i].off }
 
 // Counters returns the counters of tile i (CounterNames), which may be read at any time.
 func (s *Server) Counters(i int) (*tile.Counters, error) {
-	m, err := s.mem.Slice(s.tileOff(i)+s.lay.counters, s.lay.conns-s.lay.counters)
+	m, err := s.mem.Slice(s.tileOff(i)+s.lay.counters, s.lay.closed-s.lay.counters)
 	if err != nil {
 		return nil, err
 	}

@@ -173,7 +173,7 @@ func TestAdmin(t *testing.T) {
 		t.Errorf("%+v", row)
 	}
 	var e map[string]string
-	for path, status := range map[string]int{"/clientz?sort=x": 400, "/clientz?limit=0": 400, "/clientz?limit=x": 400, "/clientz?state=x": 400, "/clientz?state=closed": 501} {
+	for path, status := range map[string]int{"/clientz?sort=x": 400, "/clientz?limit=0": 400, "/clientz?limit=x": 400, "/clientz?state=x": 400, "/clientz?state=closed&sort=x": 400} {
 		if code := o.get(path, &e); code != status || e["error"] == "" {
 			t.Errorf("%s: %d %v", path, code, e)
 		}
@@ -183,6 +183,26 @@ func TestAdmin(t *testing.T) {
 	var lv admin.List
 	if err := json.Unmarshal([]byte(verb.out.String()), &lv); err != nil || len(lv.Clients) != 1 || lv.Clients[0].ID != l.Clients[0].ID || lv.Sort != "lag" {
 		t.Errorf("%v: %+v", err, lv)
+	}
+
+	if err := short(strings.Trim(strings.TrimPrefix(p.url, "http://"), "/")); err != nil {
+		t.Fatal(err)
+	}
+	var closed admin.ClosedList
+	for begin := time.Now(); closed.Total == 0 && time.Since(begin) < limit; { // nobody is told of it
+		o.get("/clientz?state=closed", &closed)
+	}
+	verb = start(t, "clients", "--name", "admin", "--json", "--state", "closed")
+	verb.exit(0)
+	if err := json.Unmarshal([]byte(verb.out.String()), &closed); err != nil || closed.Sort != "time" || closed.Total == 0 {
+		t.Errorf("%v: %+v", err, closed)
+	}
+	if code := o.get("/clientz?state=closed&limit=1", &closed); code != 200 || len(closed.Clients) != 1 || closed.Clients[0].Transport != "http" ||
+		closed.Clients[0].Reason == "" || closed.Clients[0].Text == "" || !strings.HasPrefix(closed.Clients[0].Peer, "127.0.0.1:") {
+		t.Errorf("%d %+v", code, closed)
+	}
+	if status, body, _ := asks(t, o.Client, "GET", "http://localhost/clientz?state=closed&format=text"); status != 200 || !strings.Contains(body, "served, or closed by the client") {
+		t.Errorf("%d %q", status, body)
 	}
 
 	var conf admin.Config

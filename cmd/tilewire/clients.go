@@ -18,14 +18,18 @@ func clientsCmd() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "clients", Short: "Who is connected, how far behind, and where each connection stands", Args: cobra.NoArgs,
-		Long: `List the connections of an instance, those furthest behind first. It reads the instance's
+		Long: `List the connections of an instance, those furthest behind first, or with --state closed
+those that are gone. It reads the instance's
 memory and asks nobody: also when tiles are stuck, or dead.`,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			in, err := instance.Join(name, shmem.ReadOnly)
 			if err != nil {
 				return err
 			}
-			l, err := admin.Clients(in, q)
+			if q.State == "closed" && !cmd.Flags().Changed("sort") {
+				q.Sort = "time"
+			}
+			doc, text, err := admin.Look(in, q)
 			if errors.Is(err, admin.ErrQuery) {
 				err = usageError{err}
 			}
@@ -35,17 +39,17 @@ memory and asks nobody: also when tiles are stuck, or dead.`,
 			if asJSON {
 				e := json.NewEncoder(os.Stdout)
 				e.SetIndent("", "  ")
-				return e.Encode(l)
+				return e.Encode(doc)
 			}
-			l.Text(os.Stdout)
+			text(os.Stdout)
 			return nil
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&name, "name", "", "name of the instance; not needed while only one is there")
-	f.StringVar(&q.Sort, "sort", q.Sort, "lag (messages behind), age (oldest first) or bytes (sent)")
+	f.StringVar(&q.Sort, "sort", q.Sort, "lag (messages behind), age (oldest first) or bytes (sent); of closed ones also time (the last first), which is their default")
 	f.IntVar(&q.Limit, "limit", q.Limit, "rows at most")
-	f.StringVar(&q.State, "state", q.State, "open")
+	f.StringVar(&q.State, "state", q.State, "open, or closed: the last 256 of each network tile that are gone, with the reason")
 	f.BoolVar(&asJSON, "json", false, "print one JSON document with stable keys")
 	return cmd
 }

@@ -15,17 +15,13 @@ import (
 	"github.com/tilewire/tilewire/shmem"
 )
 
-var (
-	// ErrQuery: a query's sort, state or limit is none that there is; the text says which there are.
-	ErrQuery = errors.New("query")
-	// ErrClosed: connections that are closed were asked for, and shared memory keeps counts of them, by reason, but no rows.
-	ErrClosed = errors.New("closed connections are counted by reason (closed_* of /tilez) but not kept one by one")
-)
+// ErrQuery: a query's sort, state or limit is none that there is; the text says which there are.
+var ErrQuery = errors.New("query")
 
 // Query says which connections are wanted.
 type Query struct {
-	Sort  string // lag: most messages behind; age: oldest first; bytes: sent most
-	State string // open, or closed (ErrClosed)
+	Sort  string // lag: most messages behind; age: oldest first; bytes: sent most; of closed ones also time: the last closed first
+	State string // open or closed
 	Limit int    // rows at most, 1 to MaxLimit
 }
 
@@ -46,11 +42,11 @@ var orders = map[string]func(a, b *httpsrv.Client) int{
 
 func (q *Query) check() error {
 	switch {
-	case orders[q.Sort] == nil:
+	case q.State == "closed" && closedOrders[q.Sort] == nil:
+		return fmt.Errorf("%w: sort %q: one of time, lag, age, bytes", ErrQuery, q.Sort)
+	case q.State == "open" && orders[q.Sort] == nil:
 		return fmt.Errorf("%w: sort %q: one of lag, age, bytes", ErrQuery, q.Sort)
-	case q.State == "closed":
-		return ErrClosed
-	case q.State != "open":
+	case q.State != "open" && q.State != "closed":
 		return fmt.Errorf("%w: state %q: one of open, closed", ErrQuery, q.State)
 	case q.Limit < 1 || q.Limit > MaxLimit:
 		return fmt.Errorf("%w: limit %d: 1 to %d", ErrQuery, q.Limit, MaxLimit)
@@ -89,11 +85,14 @@ type List struct {
 }
 
 // Clients reads the connections of an instance, which may be joined read-only, and keeps the first q.Limit in the order asked for.
-// Errors: ErrQuery, ErrClosed.
+// Errors: ErrQuery, also for closed ones, which ClosedClients lists.
 func Clients(in *instance.Instance, q Query) (List, error) {
 	l := List{Sort: q.Sort, State: q.State, Clients: []Client{}}
 	if err := q.check(); err != nil {
 		return l, err
+	}
+	if q.State != "open" {
+		return l, fmt.Errorf("%w: state %q", ErrQuery, q.State)
 	}
 	order := orders[q.Sort]
 	before := func(a, b httpsrv.Client) int { return cmp.Or(order(&a, &b), cmp.Compare(uint32(a.ID), uint32(b.ID))) }
@@ -149,7 +148,7 @@ func clientOf(c *httpsrv.Client, now int64, held bool, info *instance.Info) Clie
 }
 
 // Text writes the list for people.
-func (l *List) Text(w io.Writer) {
+func (l List) Text(w io.Writer) {
 	table(w, func(row func(...any)) {
 		row("id", "peer", "transport", "state", "topic", "age", "lag", "bytes", "seconds", "blocked", "sent", "rtt", "reason")
 		for _, c := range l.Clients {
@@ -172,6 +171,9 @@ func (l *List) Text(w io.Writer) {
 // parseQuery reads ?sort=&state=&limit=.
 func parseQuery(v url.Values) (q Query, err error) {
 	q = DefaultQuery
+	if v.Get("state") == "closed" {
+		q.Sort = "time"
+	}
 	for key, to := range map[string]*string{"sort": &q.Sort, "state": &q.State} {
 		if s := v.Get(key); s != "" {
 			*to = s
@@ -187,18 +189,26 @@ func parseQuery(v url.Values) (q Query, err error) {
 
 func (s *Server) clientz(w http.ResponseWriter, r *http.Request) {
 	q, err := parseQuery(r.URL.Query())
-	var l List
-	if err == nil {
-		s.scan.Lock()
-		l, err = Clients(s.in, q)
-		s.scan.Unlock()
-	}
-	switch {
-	case errors.Is(err, ErrClosed):
-		fail(w, http.StatusNotImplemented, err.Error())
-	case err != nil:
+	if err != nil {
 		fail(w, http.StatusBadRequest, err.Error())
-	default:
-		answer(w, r, http.StatusOK, l, l.Text)
+		return
 	}
+	s.scan.Lock()
+	doc, text, err := Look(s.in, q)
+	s.scan.Unlock()
+	if err != nil {
+		fail(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	answer(w, r, http.StatusOK, doc, text)
+}
+
+// Look is Clients or ClosedClients, as q says: the document, and what writes it for people.
+func Look(in *instance.Instance, q Query) (doc any, text func(io.Writer), err error) {
+	if q.State == "closed" {
+		l, err := ClosedClients(in, q)
+		return l, l.Text, err
+	}
+	l, err := Clients(in, q)
+	return l, l.Text, err
 }
