@@ -24,8 +24,8 @@ var (
 	// ErrReadOnly: the operation writes, and the memory was joined read-only.
 	ErrReadOnly = errors.New("httpsrv: joined read-only")
 
-	// ErrTooLarge: the message does not fit the ring even when it is empty. Sticky until the next send or Unstage.
-	ErrTooLarge = errors.New("httpsrv: message larger than the ring")
+	// ErrTooLarge: the message does not fit the ring even when it is empty, or is beyond Stage.Limit. Sticky until the next send or Unstage.
+	ErrTooLarge = errors.New("httpsrv: message too large")
 	// ErrBusy: a tile was in the middle of a send from the bytes to be reused for longer than the
 	// producer's bound. Sticky until the next send or Unstage; nothing was overwritten, and a retry may pass.
 	ErrBusy = errors.New("httpsrv: ring space is in use by a send for longer than the bound")

@@ -46,6 +46,8 @@ type Stage struct {
 	area   int    // area staged in
 	home   int    // area that staging begins in
 	room   uint64 // header room before the payload
+	most   uint64 // payload bytes of a message, 0: as many as the ring takes
+	short  uint64 // payload bytes that are checked no further: the lesser of most and 65,535
 	room0  uint64 // header room that staging begins with; 0 for bodies
 	start  uint64 // stream offset where the room begins
 	waited int64  // ns of bound used up
@@ -60,7 +62,7 @@ type Stage struct {
 // newStage takes the producer's view of r up where the last producer left it.
 // The caller holds the role.
 func newStage(r *ring, home int, boundNs int64) (*Stage, error) {
-	s := &Stage{r: r, home: home, bound: boundNs, room0: roomShort}
+	s := &Stage{r: r, home: home, bound: boundNs, room0: roomShort, short: 65535}
 	step(ptTakeover)
 	var m message
 	s.seq = r.hdr.head.Load()
@@ -96,7 +98,16 @@ func (s *Stage) Err() error { return s.err }
 // Seq returns the sequence number of the last published message.
 func (s *Stage) Seq() Seq { return Seq(s.seq) }
 
-// Max returns the greatest payload that the ring takes, in bytes.
+// Limit has messages of more than n bytes of payload refused (ErrTooLarge) from the next one on; 0: none but those that the ring
+// does not take.
+func (s *Stage) Limit(n int) {
+	s.most = uint64(max(n, 0))
+	if s.short = 65535; s.most > 0 {
+		s.short = min(s.short, s.most)
+	}
+}
+
+// Max returns the greatest payload that the ring takes and Limit allows, in bytes.
 func (s *Stage) Max() int {
 	n := s.r.size[s.home]
 	if n < roomShort {
@@ -104,6 +115,9 @@ func (s *Stage) Max() int {
 	}
 	if n -= roomShort; n > 65535 {
 		n = max(n+roomShort-roomLong, 65535)
+	}
+	if s.most > 0 {
+		n = min(n, s.most)
 	}
 	return int(n)
 }
@@ -216,7 +230,7 @@ func (s *Stage) grow(more uint64) bool {
 		return false
 	}
 	end := s.start + s.room + s.n + more
-	if s.n+more <= 65535 && end <= s.granted(s.area) &&
+	if s.n+more <= s.short && end <= s.granted(s.area) &&
 		s.r.phys(s.area, s.start)+(end-s.start) <= s.r.size[s.area] {
 		return true
 	}
@@ -227,6 +241,10 @@ func (s *Stage) growSlow(more uint64) bool {
 	size, room := s.r.size[s.area], s.room
 	if room == roomShort && s.n+more > 65535 {
 		room = roomLong
+	}
+	if s.most > 0 && (more > s.most || s.n+more > s.most) {
+		s.fail(fmt.Errorf("%w: %d bytes, and %d are allowed", ErrTooLarge, s.n+more, s.most), stageErrTooLarge)
+		return false
 	}
 	need := room + s.n + more
 	if more > size || need > size {

@@ -161,6 +161,38 @@ func TestFactSmallBodies(t *testing.T) {
 	})
 }
 
+// What is beyond the limit is refused as what is larger than the ring is, whatever it is staged by; the next message is not.
+func TestStageLimit(t *testing.T) {
+	eachStageRing(t, ringSizes(1<<18, 64, 8), func(t *testing.T, sr *stageRing) {
+		st := sr.st
+		whole := st.Max()
+		for _, most := range []int{10, 65535, 100_000} {
+			st.Limit(most)
+			if st.Max() != most {
+				t.Error("Max", st.Max())
+			}
+			for _, parts := range [][]int{{most}, {1, most - 1}, {most + 1}, {most, 1}, {1, most}} {
+				n := 0
+				for _, p := range parts {
+					st.WriteString(strings.Repeat("x", p))
+					n += p
+				}
+				if _, err := st.WsBroadcast(OpText); (n > most) != errors.Is(err, ErrTooLarge) || n <= most && err != nil {
+					t.Errorf("limit %d, %v: %v", most, parts, err)
+				}
+			}
+			if b := st.Append(most + 1); b != nil {
+				t.Error("Append beyond the limit")
+			}
+			st.Unstage()
+		}
+		st.Limit(0)
+		if st.Max() != whole {
+			t.Error("Max without a limit", st.Max())
+		}
+	})
+}
+
 // Fact 4: what is larger than the ring fails at the send, then the error is clear.
 func TestFactTooLarge(t *testing.T) {
 	eachStageRing(t, ringSizes(64, 64, 8), func(t *testing.T, sr *stageRing) {

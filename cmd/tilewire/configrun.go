@@ -31,6 +31,7 @@ var configFlags = []struct {
 	{"topic", "topic", "", false},
 	{"topic[0].ring_size_mib", "ring-size-mib", "", false},
 	{"topic[0].ring_depth", "ring-depth", "", false},
+	{"topic[0].max_message_kib", "max-message-kib", "", false},
 	{"topic[0].history", "history", "", false},
 	{"server.listen", "listen", "", false},
 	{"server.max_connections", "max-connections", "", false},

@@ -241,7 +241,7 @@ func ringOf(in *instance.Instance, topic string) (int, error) {
 
 // produce takes the producer's role of a topic's ring.
 func produce(in *instance.Instance, ring int) (*httpsrv.Stage, error) {
-	st, err := in.Server.Produce(ring, publishBound)
+	st, err := in.Produce(ring, publishBound)
 	if errors.Is(err, httpsrv.ErrRole) {
 		if pid, held := in.Server.Producer(ring); held && pid != 0 {
 			comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
@@ -360,7 +360,7 @@ func bad(s feed.Stats) uint64 { return s.TooLarge + s.Lost }
 
 func report(s feed.Stats, limit int) {
 	if s.TooLarge > 0 {
-		fmt.Fprintf(os.Stderr, "  %d messages left out: larger than the ring takes (%d bytes; the largest had %d)\n", s.TooLarge, limit, s.Largest)
+		fmt.Fprintf(os.Stderr, "  %d messages left out: larger than the topic takes (%d bytes; the largest had %d)\n", s.TooLarge, limit, s.Largest)
 	}
 	if s.Lost > 0 {
 		fmt.Fprintf(os.Stderr, "  %d messages left out: the ring was in use by a send for more than %v\n", s.Lost, publishBound)

@@ -141,7 +141,7 @@ func TestPipeFraming(t *testing.T) {
 		{"nul", "a\nb\x00\x00c\xff\x00d", []string{"a\nb", "", "b:c\xff", "d"}, 0, "1 of 4 messages were not UTF-8"},
 		{"len32", head(3) + "a\nb" + head(0) + head(len(big)) + big, []string{"a\nb", "", big}, 0, ""},
 		{"len32", head(1) + "a" + head(9) + "short", []string{"a"}, 1, "input ended inside a message: 4 of its bytes are missing"},
-		{"line", "grün\r\n" + strings.Repeat("x", 33<<20) + "\nlast", []string{"grün", "last"}, 0, "1 messages left out: larger than the ring"},
+		{"line", "grün\r\n" + strings.Repeat("x", 33<<20) + "\nlast", []string{"grün", "last"}, 0, "1 messages left out: larger than the topic"},
 	} {
 		p := serve(t, "--frame", c.frame)
 		cl := p.dial()

@@ -20,6 +20,7 @@ type shape struct {
 	clients uint32
 	depth   uint64
 	history uint32
+	message uint64 // KiB
 	topics  []string
 	listen  []string
 	backing string
@@ -39,7 +40,8 @@ func (s *shape) flags(cmd *cobra.Command) {
 	f.Uint32Var(&s.clients, "max-connections", 16384, "streaming clients of each network tile")
 	f.Uint64Var(&s.depth, "ring-depth", 65536, "messages that the ring holds; a power of two")
 	f.Uint32Var(&s.history, "history", 0, "late joiners get the last `N` messages, 63/64 of --ring-depth at most")
-	f.StringArrayVar(&s.topics, "topic", nil, "`NAME`[,ring-size-mib=N][,ring-depth=N][,history=N]: a topic with a ring of its own, at /ws/NAME, the first at /ws as well; repeatable; what is left out is as those flags say")
+	f.Uint64Var(&s.message, "max-message-kib", 1024, "KiB of a message, at most")
+	f.StringArrayVar(&s.topics, "topic", nil, "`NAME`[,ring-size-mib=N][,ring-depth=N][,history=N][,max-message-kib=N]: a topic with a ring of its own, at /ws/NAME, the first at /ws as well; repeatable; what is left out is as those flags say")
 	f.StringArrayVar(&s.listen, "listen", []string{"127.0.0.1:8080"}, "`ADDR:PORT`, [ADDR]:PORT, unix:PATH[|MODE] or fd:NAME (socket activation) to serve; repeatable")
 	f.StringVar(&s.backing, "backing", "auto", "memory: auto, hugetlbfs or shm")
 	f.StringVar(&s.pages, "max-page-size", "huge", "the largest pages taken: normal (4 KiB), huge (2 MiB), gigantic (1 GiB)")

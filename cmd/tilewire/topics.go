@@ -13,6 +13,7 @@ type topicPlan struct {
 	name           string
 	ringMiB, depth uint64
 	history        uint32
+	message        uint64 // KiB
 }
 
 // plan is the topics that the flags describe: those of --topic, or one called default. It says what is wrong with them.
@@ -49,7 +50,7 @@ func (s *shape) parseTopic(spec string) (topicPlan, error) {
 		return fmt.Sprintf("--%s %d", flag, v)
 	}
 	name, rest, more := strings.Cut(spec, ",")
-	t := topicPlan{name: name, ringMiB: s.ringMiB, depth: s.depth, history: s.history}
+	t := topicPlan{name: name, ringMiB: s.ringMiB, depth: s.depth, history: s.history, message: s.message}
 	if !instance.TopicName(name) {
 		return t, usageError{fmt.Errorf("--topic %q: a name is %s", name, instance.TopicNames)}
 	}
@@ -67,8 +68,10 @@ func (s *shape) parseTopic(spec string) (topicPlan, error) {
 			t.depth = n
 		case key == "history":
 			t.history = uint32(min(n, 1<<32-1))
+		case key == "max-message-kib":
+			t.message = n
 		default:
-			return t, usageError{fmt.Errorf("--topic %s: no key %q; these are: ring-size-mib, ring-depth, history", spec, key)}
+			return t, usageError{fmt.Errorf("--topic %s: no key %q; these are: ring-size-mib, ring-depth, history, max-message-kib", spec, key)}
 		}
 	}
 	if t.ringMiB < 1 || t.ringMiB > 1<<19 || t.ringMiB&(t.ringMiB-1) != 0 {
@@ -76,6 +79,9 @@ func (s *shape) parseTopic(spec string) (topicPlan, error) {
 	}
 	if t.depth < 1024 || t.depth > 1<<32 || t.depth&(t.depth-1) != 0 {
 		return t, usageError{fmt.Errorf("%s: a power of two from 1024 to %d", where("ring-depth", t.depth), uint64(1)<<32)}
+	}
+	if t.message < 1 || t.message > 1<<29 {
+		return t, usageError{fmt.Errorf("%s: from 1 to %d", where("max-message-kib", t.message), 1<<29)}
 	}
 	return t, checkHistory(where("history", uint64(t.history)), t)
 }
@@ -90,7 +96,7 @@ func checkHistory(given string, t topicPlan) error {
 
 func topicsOf(plan []topicPlan) (ts []instance.Topic) {
 	for _, t := range plan {
-		ts = append(ts, instance.Topic{Name: t.name, History: t.history})
+		ts = append(ts, instance.Topic{Name: t.name, History: t.history, MaxMessage: t.message << 10})
 	}
 	return ts
 }
@@ -105,6 +111,9 @@ func (s *shape) adoptTopics(in *instance.Instance) error {
 			spec := fmt.Sprintf("%s,ring-size-mib=%d,ring-depth=%d", t.Name, r.OutgoingBufferSz>>20, r.RingDepth)
 			if !s.changed("history") {
 				spec += fmt.Sprintf(",history=%d", t.History)
+			}
+			if t.MaxMessage >= 1<<10 && !s.changed("max-message-kib") {
+				spec += fmt.Sprintf(",max-message-kib=%d", t.MaxMessage>>10)
 			}
 			s.topics = append(s.topics, spec)
 		}

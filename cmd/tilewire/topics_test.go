@@ -19,6 +19,7 @@ name = "ticks"
 ring_size_mib = 4
 [[topic]]
 name = "news"
+max_message_kib = 2
 ring_size_mib = 1
 ring_depth = 1024
 history = 3
@@ -48,6 +49,9 @@ history = 3
 	}
 	if out, _ := verb(t, 0, "tail", "--name", "topics", "--topic", "news", "--since", "2", "--once", "--json"); !strings.HasPrefix(out, `{"seq":2,"age_ns":`) || !strings.Contains(out, `"data":"four"`) {
 		t.Errorf("tail --json says %q", out)
+	}
+	if _, said := verb(t, 1, "publish", "--name", "topics", "--topic", "news", strings.Repeat("x", 2049)); !strings.Contains(said, "message too large: 2049 bytes, and 2048 are allowed") {
+		t.Errorf("publish says %q", said)
 	}
 	// The command is the producer of the first.
 	if _, said := verb(t, 1, "publish", "--name", "topics", "x"); !strings.Contains(said, "has a producer, process") {

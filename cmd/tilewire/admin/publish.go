@@ -76,7 +76,7 @@ func (s *Server) publish(w http.ResponseWriter, r *http.Request) {
 func (s *Server) stage(ring int, op byte, body []byte) (httpsrv.Seq, error) {
 	s.pub.Lock()
 	defer s.pub.Unlock()
-	st, err := s.in.Server.Produce(ring, publishBound)
+	st, err := s.in.Produce(ring, publishBound)
 	if err != nil {
 		return 0, err
 	}
@@ -94,7 +94,7 @@ func drain(r *http.Request) {
 }
 
 func tooLarge(w http.ResponseWriter) {
-	fail(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("a message has %d bytes at most, and fits the ring", maxMessage))
+	fail(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("a message has %d bytes at most here, and no more than its topic allows (max_message_kib) and its ring takes", maxMessage))
 }
 
 // opcode is that of a message of this Content-Type: text for text/*, JSON, XML, forms (what curl -d says) and none; else binary.

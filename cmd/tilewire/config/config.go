@@ -54,7 +54,9 @@ type Topic struct {
 	Name        string `toml:"name"`
 	RingSizeMib uint64 `toml:"ring_size_mib" min:"1" max:"524288" pow2:"yes"`
 	RingDepth   uint64 `toml:"ring_depth" min:"1024" max:"4294967296" pow2:"yes"`
-	History     uint32 `toml:"history"`
+
+	MaxMessageKib uint64 `toml:"max_message_kib" min:"1" max:"536870912"`
+	History       uint32 `toml:"history"`
 }
 
 // Server is what the network tiles take in.

@@ -78,6 +78,9 @@ func (c *Config) decode(path string, text []byte) error {
 			if t.RingDepth == 0 {
 				t.RingDepth = d.RingDepth
 			}
+			if t.MaxMessageKib == 0 {
+				t.MaxMessageKib = d.MaxMessageKib
+			}
 			if t.Name == "" && len(into.Topic) == 1 {
 				t.Name = d.Name
 			}

@@ -92,7 +92,7 @@ func (c *Config) topics() (specs []string) {
 		return nil
 	}
 	for _, t := range c.Topic {
-		specs = append(specs, fmt.Sprintf("%s,ring-size-mib=%d,ring-depth=%d,history=%d", t.Name, t.RingSizeMib, t.RingDepth, t.History))
+		specs = append(specs, fmt.Sprintf("%s,ring-size-mib=%d,ring-depth=%d,history=%d,max-message-kib=%d", t.Name, t.RingSizeMib, t.RingDepth, t.History, t.MaxMessageKib))
 	}
 	return specs
 }

@@ -63,7 +63,7 @@ func TestLifecycle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if i := b.Info; i.Name != "a" || i.Listen[0] != "127.0.0.1:1" || i.Topics[0] != (Topic{"a", 7}) || i.Pid != os.Getpid() || i.RunDir != run+"/a" {
+	if i := b.Info; i.Name != "a" || i.Listen[0] != "127.0.0.1:1" || i.Topics[0] != (Topic{Name: "a", History: 7}) || i.Pid != os.Getpid() || i.RunDir != run+"/a" {
 		t.Errorf("Info: %+v", i)
 	}
 	if b.Bell(2) != run+"/a/net.2.bell" {

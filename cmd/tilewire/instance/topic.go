@@ -3,12 +3,17 @@ package instance
 import (
 	"regexp"
 	"slices"
+	"time"
+
+	"github.com/tilewire/tilewire/httpsrv"
 )
 
 // Topic is a producers' ring by name. Its index among Info.Topics is the ring's.
 type Topic struct {
 	Name    string `json:"name"`
 	History uint32 `json:"history"` // late joiners get the last so many messages
+
+	MaxMessage uint64 `json:"max_message,omitempty"` // bytes; 0: as many as the ring takes
 }
 
 const (
@@ -32,6 +37,15 @@ func (i Info) Ring(name string) (ring int, ok bool) {
 	}
 	ring = slices.IndexFunc(i.Topics, func(t Topic) bool { return t.Name == name })
 	return ring, ring >= 0
+}
+
+// Produce is the server's Produce, with the topic's limit.
+func (in *Instance) Produce(ring int, bound time.Duration) (*httpsrv.Stage, error) {
+	st, err := in.Server.Produce(ring, bound)
+	if err == nil && ring < len(in.Info.Topics) {
+		st.Limit(int(in.Info.Topics[ring].MaxMessage))
+	}
+	return st, err
 }
 
 // TopicOf names the topic of a ring, "" if there is none.
