@@ -2,7 +2,7 @@
 # The tile supervisor script: checks the host, creates workspace and server, then runs the tiles and watches them.
 #   scripts/tiles.sh [OPTIONS] [-- COMMAND [ARG...]]      --help tells the options
 # The last step is an exec: `tilewire run` is then this process. It starts a producer tile (COMMAND, each line of its
-# output a message) and a pinned network tile as processes of their own, shows what runs where, restarts what dies, and
+# output a message) and pinned network tiles as processes of their own, shows what runs where, restarts what dies, and
 # takes all down in order at SIGINT or SIGTERM.
 set -euo pipefail
 
@@ -15,7 +15,8 @@ usage() {
 	  --listen ADDR:PORT     where to serve; may be repeated (127.0.0.1:8080)
 	  --ring-size-mib N      the ring that producers stage into, a power of two (64)
 	  --user USER            run the tiles as this user; for root
-	  --affinity LIST        CPU of the network tile: auto, a number, or f1 to let it float (auto)
+	  --net-tiles N          network tiles that share the ports (1)
+	  --affinity LIST        CPUs of the network tiles: auto, numbers, or fN to let N float (auto)
 	  --check                only check the host: exit 0 if the tiles can run here, 3 if not
 	  --help                 this text
 
@@ -23,18 +24,19 @@ usage() {
 	EOF
 }
 
-name=main ring=64 affinity=auto check=0
+name=main ring=64 nets=1 affinity=auto check=0
 listen=() command=() user=()
 bad() { echo "tiles.sh: $* (--help tells the options)" >&2; exit 2; }
 while [ $# -gt 0 ]; do
 	case $1 in
-	--name | --listen | --ring-size-mib | --affinity | --user) [ $# -ge 2 ] || bad "$1 wants a value" ;;
+	--name | --listen | --ring-size-mib | --affinity | --user | --net-tiles) [ $# -ge 2 ] || bad "$1 wants a value" ;;
 	esac
 	case $1 in
 	--name) name=$2; shift ;;
 	--listen) listen+=(--listen "$2"); shift ;;
 	--ring-size-mib) ring=$2; shift ;;
 	--affinity) affinity=$2; shift ;;
+	--net-tiles) nets=$2; shift ;;
 	--user) user=(--user "$2"); shift ;;
 	--check) check=1 ;;
 	--help | -h) usage; exit 0 ;;
@@ -54,7 +56,7 @@ if [ ! -x "$program" ]; then
 	command -v go >/dev/null || { echo "tiles.sh: no $program, and no Go to build it (https://go.dev/dl, 1.26 or newer)" >&2; exit 1; }
 	(cd "$repo" && go build -o "$program" ./cmd/tilewire)
 fi
-bytes=$("$program" server new --dry-run --name "$name" --ring-size-mib "$ring") || exit
+bytes=$("$program" server new --dry-run --name "$name" --ring-size-mib "$ring" --net-tiles "$nets") || exit
 need=$(((bytes + (1 << 20) - 1) >> 20))
 failed=0 pages_ok=0
 ok() { echo "ok    $*"; }
@@ -159,7 +161,7 @@ if [ ${#command[@]} = 0 ]; then
 		command=(sh -c 'while cat /proc/loadavg; do sleep 1; done')
 	fi
 fi
-shape=(--name "$name" --ring-size-mib "$ring" ${listen[@]+"${listen[@]}"})
+shape=(--name "$name" --ring-size-mib "$ring" --net-tiles "$nets" ${listen[@]+"${listen[@]}"})
 echo "run   $program server new ${shape[*]}"
 stopped=
 trap 'stopped=130' INT

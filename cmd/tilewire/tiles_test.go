@@ -28,7 +28,7 @@ func tilesScript(t testing.TB, program string, args ...string) *proc {
 
 func TestTilesScript(t *testing.T) {
 	t.Parallel()
-	p := tilesScript(t, program, "--name", "script", "--listen", "127.0.0.1:0", "--ring-size-mib", "2",
+	p := tilesScript(t, program, "--name", "script", "--listen", "127.0.0.1:0", "--ring-size-mib", "2", "--net-tiles", "2",
 		"--", "sh", "-c", "while read -r l </proc/loadavg; do echo \"$l\"; sleep 0.05; done")
 	p.serving()
 	p.says(`(?s)net:0 +\d+ .*running.*source:0 +\d+ .*running`)
