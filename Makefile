@@ -38,6 +38,8 @@ stress: ## processes, slow clients, kills and a small ring, every byte verified
 
 survive: build ## hundreds of kills of the network tile beside 300 clients that verify every byte, two minutes (docs/survive.md)
 	go run ./scripts/survive
+	go build -tags explore -o bin/tilewire-explore ./cmd/tilewire
+	go run ./scripts/survive -program bin/tilewire-explore -moments -bound 0
 
 fuzz: ## every fuzz target for FUZZTIME (30s) each
 	@scripts/fuzz.sh $(FUZZTIME)

@@ -37,12 +37,7 @@ const (
 	ptYield                    // has nothing better to do: another may go on at no cost
 )
 
-var pointNames = map[point]string{
-	ptLimitRaised: "limit-raised", ptPinRead: "pin-read", ptPinWait: "pin-wait", ptReclaimed: "reclaimed",
-	ptStaged: "staged", ptDescCleared: "desc-cleared", ptDescWritten: "desc-written", ptPublished: "published",
-	ptPinned: "pinned", ptChecked: "checked", ptSending: "sending", ptUnpinned: "unpinned", ptLookup: "lookup",
-	ptDescRead: "desc-read", ptTakeover: "takeover", ptWaits: "waits", ptYield: "yields", 0: "start",
-}
+func init() { pointNames[ptWaits], pointNames[ptYield], pointNames[0] = "waits", "yields", "start" }
 
 var errDeath = errors.New("death")
 

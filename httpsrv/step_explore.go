@@ -5,6 +5,17 @@ package httpsrv
 // stepHook is called at every point; nil lets the code run through.
 var stepHook func(point)
 
+var pointNames = map[point]string{
+	ptLimitRaised: "limit-raised", ptPinRead: "pin-read", ptPinWait: "pin-wait", ptReclaimed: "reclaimed",
+	ptStaged: "staged", ptDescCleared: "desc-cleared", ptDescWritten: "desc-written", ptPublished: "published",
+	ptPinned: "pinned", ptChecked: "checked", ptSending: "sending", ptUnpinned: "unpinned", ptLookup: "lookup",
+	ptDescRead: "desc-read", ptTakeover: "takeover", ptSent: "sent", ptReceived: "received", ptAnswered: "answered",
+	ptQueued: "queued", ptPonged: "ponged", ptAccepted: "accepted", ptClosed: "closed", ptEvent: "event",
+}
+
+// OnStep has f called at every point, with its name: for a program that is to die there.
+func OnStep(f func(point string)) { stepHook = func(p point) { f(pointNames[p]) } }
+
 // brokenRule is the rule that the code shall break, or 0.
 var brokenRule rule
 

@@ -37,6 +37,7 @@ func runNetTile(a tileArgs, fds []int, steering int, history []uint) (err error)
 		return err
 	}
 	defer failed(cnc, &err)
+	dieAtMoment()
 	home, err := in.Server.AddStatic("page", page.HTML)
 	if err != nil {
 		return err

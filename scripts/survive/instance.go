@@ -41,6 +41,9 @@ func startInstance(o options) (_ *server, err error) {
 		"--write-timeout", "30s", "--ping-interval", "2s"}, o.args...)
 	args = append(args, "--", self, "-feed", fmt.Sprintf("%d:%d", o.rate, o.size))
 	s.cmd = exec.Command(o.program, args...)
+	if o.moments != "" {
+		s.cmd.Env = append(os.Environ(), "SURVIVE_MOMENTS="+o.moments)
+	}
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	out, err := s.cmd.StderrPipe()
 	if err != nil {

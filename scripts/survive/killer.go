@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,6 +37,15 @@ func (k *killer) run(ctx context.Context, hurt <-chan struct{}) error {
 		case <-hurt:
 			return nil
 		case <-time.After(k.o.pause/2 + time.Duration(k.rnd.Int64N(int64(k.o.pause)+1))):
+		}
+		if k.o.moments != "" {
+			if err := k.dies(ctx, hurt); err != nil {
+				return fmt.Errorf("death %d: %w; the instance said:\n%s", i, err, k.s.lastWords())
+			}
+			if i = len(diedAt(k.o.moments)); i == 0 {
+				return fmt.Errorf("%s was not built with -tags explore", k.o.program)
+			}
+			continue
 		}
 		hasty := k.o.hasty > 0 && i%k.o.hasty == 0
 		if err := k.kill(hasty); err != nil {
@@ -84,6 +95,46 @@ func (k *killer) kill(hasty bool) error {
 	}
 	_, err := k.await(pid, true)
 	return err
+}
+
+// dies waits until the tile has died by itself, at a moment of its own choice, and kills it if that does not come.
+func (k *killer) dies(ctx context.Context, hurt <-chan struct{}) error {
+	pid := k.s.net.Pid()
+	for end := time.Now().Add(5 * k.o.pause); k.s.net.Pid() == pid && k.s.net.Held(); time.Sleep(200 * time.Microsecond) { // a cnc rings nobody
+		if time.Now().After(end) {
+			_ = unix.Kill(pid, unix.SIGKILL)
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-hurt:
+			return nil
+		default:
+		}
+	}
+	k.r.kill()
+	_, err := k.await(pid, true)
+	return err
+}
+
+// diedAt lists the moments at which tiles died.
+func diedAt(file string) []string {
+	b, _ := os.ReadFile(file)
+	return strings.Fields(string(b))
+}
+
+// momentsText sums them up.
+func momentsText(file string) string {
+	n, all := map[string]int{}, diedAt(file)
+	for _, m := range all {
+		n[m]++
+	}
+	var parts []string
+	for _, m := range slices.Sorted(maps.Keys(n)) {
+		parts = append(parts, fmt.Sprintf("%s %d", m, n[m]))
+	}
+	return fmt.Sprintf("%d died at %d moments: %s", len(all), len(n), strings.Join(parts, ", "))
 }
 
 // keepers lists the keepers among the children of pid.

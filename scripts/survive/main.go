@@ -29,6 +29,7 @@ type options struct {
 	rate    int
 	size    int
 	only    string
+	moments string        // file that the tiles of an exploring build tell of their deaths
 	restart bool          // in order, by `tilewire restart`
 	unkept  bool          // the keeper dies first: a run that must fail
 	hasty   int           // every so-many-th kill hits the successor again while it takes over; 0: none
@@ -52,6 +53,7 @@ func main() {
 	flag.IntVar(&o.hasty, "hasty", 5, "every `N`th death comes twice: the successor dies while it takes over; 0: none")
 	flag.BoolVar(&o.restart, "restart", false, "restart it by the verb instead")
 	flag.BoolVar(&o.unkept, "unkept", false, "kill its keeper as well: clients must notice")
+	moments := flag.Bool("moments", false, "the program is built with -tags explore: its tiles die by themselves, each at one of its critical moments")
 	flag.DurationVar(&o.pause, "pause", 200*time.Millisecond, "mean time between deaths")
 	flag.DurationVar(&o.calm, "calm", 2*time.Second, "time after the last death")
 	flag.DurationVar(&o.bound, "bound", 50*time.Millisecond, "of the outage's 99th percentile; 0: none")
@@ -67,6 +69,16 @@ func main() {
 		return
 	}
 	o.args = strings.Fields(extra)
+	if *moments {
+		f, err := os.CreateTemp("", "survive-moments-")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		o.moments = f.Name()
+		f.Close()
+		_ = os.Chmod(o.moments, 0o666) // of another user's tiles
+	}
 	if o.seed == 0 {
 		o.seed = uint64(time.Now().UnixNano())
 	}
@@ -75,6 +87,10 @@ func main() {
 	r, err := survive(ctx, o)
 	if r != nil {
 		fmt.Print(r)
+	}
+	if o.moments != "" {
+		fmt.Println(momentsText(o.moments))
+		os.Remove(o.moments)
 	}
 	if err != nil {
 		fmt.Println("FAILED:", err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,10 @@ func TestSurvive(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-o", program, "../../cmd/tilewire").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
+	explore := filepath.Join(t.TempDir(), "tilewire")
+	if out, err := exec.Command("go", "build", "-tags", "explore", "-o", explore, "../../cmd/tilewire").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
 	self := filepath.Join(t.TempDir(), "survive")
 	if out, err := exec.Command("go", "build", "-o", self, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -21,13 +26,15 @@ func TestSurvive(t *testing.T) {
 	for _, c := range []struct {
 		name, args, want string
 		fails            bool
+		program          string // "": as it is shipped
 	}{
 		{name: "killed", args: "-kills 40 -clients 100 -hasty 5"},
+		{name: "at moments", args: "-kills 60 -clients 100 -moments", program: explore, want: " died at 1"},
 		{name: "restarted", args: "-kills 10 -clients 60 -restart"},
 		{name: "keeper gone", args: "-kills 2 -clients 30 -unkept", want: "clients noticed", fails: true}, // or the test could not fail
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			cmd := exec.Command(self, append(strings.Fields(c.args), "-program", program, "-bound", "0")...)
+			cmd := exec.Command(self, append(strings.Fields(c.args), "-program", cmp.Or(c.program, program), "-bound", "0")...)
 			timer := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Kill() })
 			defer timer.Stop()
 			out, err := cmd.CombinedOutput()

@@ -77,7 +77,10 @@ func Start(name string, most int) (pid int, err error) {
 	if pid, err = k.Fork(); err != nil {
 		return 0, fmt.Errorf("keeper: %w", err)
 	}
-	return pid, tell(fd, TagKeeper, pid)
+	step("forked")
+	err = tell(fd, TagKeeper, pid)
+	step("told")
+	return pid, err
 }
 
 // grow has the descriptor table hold most of them. Of a process with threads that takes 10 ms (the kernel waits for all who
