@@ -40,6 +40,7 @@ survive: build ## hundreds of kills of the network tile beside 300 clients that 
 	go run ./scripts/survive
 	go build -tags explore -o bin/tilewire-explore ./cmd/tilewire
 	go run ./scripts/survive -program bin/tilewire-explore -moments -bound 0
+	! go run ./scripts/survive -program bin/tilewire-explore -moments -bound 0 -plan-only
 
 fuzz: ## every fuzz target for FUZZTIME (30s) each
 	@scripts/fuzz.sh $(FUZZTIME)

@@ -309,7 +309,7 @@ func (t *NetTile) mendRx(c *conn, got uint64) bool {
 // mendTx has the stream go on with the byte behind the last one that the kernel took.
 func (t *NetTile) mendTx(c *conn, took uint64) bool {
 	p := c.pos()
-	n := took - p.pos
+	n := counted(took - p.pos)
 	if took < p.pos {
 		return false
 	}

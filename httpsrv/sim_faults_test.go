@@ -80,7 +80,7 @@ var simFaults = []simFault{
 		}`, `c.flags |= flMore
 			if FAULT { c.flags &^= flMore }
 		}`},
-	{"a successor trusts the plan, and not the kernel's count", "adopt.go", `n := took - p.pos`, `n := took - p.pos; if FAULT { n = 0 }`},
+	{"a successor trusts the plan, and not the kernel's count", "adopt.go", `n := counted(took - p.pos)`, `n := counted(took - p.pos); if FAULT { n = 0 }`},
 	{"a successor forgets the bytes that were received last", "adopt.go", `r.end = got`, `if !(FAULT) { r.end = got }`},
 	{"a successor answers a ping again", "adopt.go", `end, ok := t.answeredPing(c, piece); ok && `, `end, ok := t.answeredPing(c, piece); !(FAULT) && ok && `},
 	{"a successor has a message sent again", "deliver.go", `t.pend[last-1].off == off {`, `t.pend[last-1].off == off && !(FAULT) {`},

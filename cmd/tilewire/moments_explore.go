@@ -15,6 +15,9 @@ import (
 // momentsEnv names the file to which a network tile writes at which moment it dies.
 const momentsEnv = "SURVIVE_MOMENTS"
 
+// planOnlyEnv, if it is set, breaks the recovery: a run that must fail.
+const planOnlyEnv = "SURVIVE_PLAN_ONLY"
+
 // moments are points of the code where something is half done. Those of a takeover come once in a process's life.
 var moments = []string{"accepted", "received", "answered", "sending", "sent", "queued", "ponged", "event", "closed", "pinned",
 	"checked", "unpinned", "desc-read", "takeover", "forked", "told"}
@@ -46,6 +49,7 @@ func dieAtMoment() {
 		_ = unix.Tgkill(unix.Getpid(), unix.Gettid(), unix.SIGKILL)
 		select {}
 	}
+	httpsrv.PlanOnly = os.Getenv(planOnlyEnv) != ""
 	httpsrv.OnStep(die)
 	keeper.OnStep = die
 }

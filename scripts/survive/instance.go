@@ -43,6 +43,9 @@ func startInstance(o options) (_ *server, err error) {
 	s.cmd = exec.Command(o.program, args...)
 	if o.moments != "" {
 		s.cmd.Env = append(os.Environ(), "SURVIVE_MOMENTS="+o.moments)
+		if o.plan {
+			s.cmd.Env = append(s.cmd.Env, "SURVIVE_PLAN_ONLY=1")
+		}
 	}
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	out, err := s.cmd.StderrPipe()

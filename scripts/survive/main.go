@@ -30,6 +30,7 @@ type options struct {
 	size    int
 	only    string
 	moments string        // file that the tiles of an exploring build tell of their deaths
+	plan    bool          // without the kernel's counts: a run that must fail
 	restart bool          // in order, by `tilewire restart`
 	unkept  bool          // the keeper dies first: a run that must fail
 	hasty   int           // every so-many-th kill hits the successor again while it takes over; 0: none
@@ -54,6 +55,7 @@ func main() {
 	flag.BoolVar(&o.restart, "restart", false, "restart it by the verb instead")
 	flag.BoolVar(&o.unkept, "unkept", false, "kill its keeper as well: clients must notice")
 	moments := flag.Bool("moments", false, "the program is built with -tags explore: its tiles die by themselves, each at one of its critical moments")
+	flag.BoolVar(&o.plan, "plan-only", false, "with -moments: successors trust the plan in shared memory, and not the kernel's counts: clients must notice")
 	flag.DurationVar(&o.pause, "pause", 200*time.Millisecond, "mean time between deaths")
 	flag.DurationVar(&o.calm, "calm", 2*time.Second, "time after the last death")
 	flag.DurationVar(&o.bound, "bound", 50*time.Millisecond, "of the outage's 99th percentile; 0: none")

@@ -30,6 +30,7 @@ func TestSurvive(t *testing.T) {
 	}{
 		{name: "killed", args: "-kills 40 -clients 100 -hasty 5"},
 		{name: "at moments", args: "-kills 60 -clients 100 -moments", program: explore, want: " died at 1"},
+		{name: "without the formula", args: "-kills 60 -clients 100 -moments -plan-only", program: explore, want: "clients noticed", fails: true},
 		{name: "restarted", args: "-kills 10 -clients 60 -restart"},
 		{name: "keeper gone", args: "-kills 2 -clients 30 -unkept", want: "clients noticed", fails: true}, // or the test could not fail
 	} {
