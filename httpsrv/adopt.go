@@ -2,6 +2,7 @@ package httpsrv
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -29,6 +30,7 @@ type heritage struct {
 	lost  []lostConn
 	fds   map[int]bool // sockets that are open here; true: of a connection in the table
 	used  [poolCnt]map[uint32]bool
+	fatal ConnID  // that must not be carried on, 0: none
 	tagOf []event // the last event in each application's queue
 }
 
@@ -53,9 +55,14 @@ func (t *NetTile) pool(i int) *pool {
 
 // inherit mends the table: afterwards every connection in it can be carried on,
 // or is among the lost. The pools hold back what the former hold.
-func (t *NetTile) inherit() heritage {
+// Errors: the system does not tell what is open here; nothing was touched.
+func (t *NetTile) inherit() (heritage, error) {
 	h := heritage{fds: map[int]bool{}, tagOf: make([]event, t.srv.params.AppCnt)}
-	for _, fd := range sys.inherited() {
+	open, err := sys.inherited()
+	if err != nil {
+		return h, fmt.Errorf("httpsrv: inherited sockets: %w", err)
+	}
+	for _, fd := range open {
 		h.fds[fd] = false
 	}
 	for i := range h.tagOf {
@@ -66,6 +73,7 @@ func (t *NetTile) inherit() heritage {
 	for i := range h.used {
 		h.used[i] = map[uint32]bool{}
 	}
+	h.fatal = t.fatal()
 	for i := range t.conns {
 		c := &t.conns[i]
 		if c.state == stFree { // or its entry was being written
@@ -83,7 +91,28 @@ func (t *NetTile) inherit() heritage {
 	for i := range h.used {
 		t.pool(i).keep(h.used[i])
 	}
-	return h
+	return h, nil
+}
+
+// fatalMost is how many processes in a row may die while their callback handles the same connection's request or message.
+const fatalMost = 3
+
+// fatal returns the connection that must not be carried on: its request or message would kill this process as it did those before.
+func (t *NetTile) fatal() ConnID {
+	s := t.slot
+	busy := s.busy.Load()
+	if busy == 0 || busy != s.suspect {
+		s.deaths = 0
+	}
+	s.suspect = busy
+	s.busy.Store(0)
+	if busy == 0 {
+		return 0
+	}
+	if s.deaths++; s.deaths < fatalMost {
+		return 0
+	}
+	return ConnID(busy)
 }
 
 // forget lets go of all buffers, which nobody has claimed.
@@ -110,6 +139,9 @@ func (t *NetTile) mend(slot uint32, c *conn, h *heritage) (why CloseReason, rese
 		return CloseTileLost, false, false
 	}
 	h.fds[int(c.fd)] = true
+	if t.connID(slot) == h.fatal {
+		return CloseInternal, true, false
+	}
 	tx, rx, state, err := sys.position(int(c.fd))
 	if err != nil { // a unix socket: EOPNOTSUPP
 		return CloseTileLost, true, false
@@ -465,7 +497,7 @@ func (t *NetTile) carryOn(h *heritage) {
 	for i, rd := range t.rd {
 		if rd.overruns > 0 {
 			t.cnt.Cell(cntOverruns).Add(rd.overruns)
-			t.overrun(i, true)
+			t.overrun(i, rd.own)
 			rd.settled()
 		}
 	}

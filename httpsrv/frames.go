@@ -225,7 +225,9 @@ func (t *NetTile) received(slot uint32, c *conn, rx *rxPos) bool {
 			return false
 		}
 	} else if t.cb.WsMessage != nil && c.state == stStream {
+		t.slot.busy.Store(uint64(id))
 		t.cb.WsMessage(id, op, data)
+		t.slot.busy.Store(0)
 		t.afterCallback()
 	}
 	t.cnt.Cell(cntMessages).Inc()

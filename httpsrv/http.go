@@ -97,7 +97,9 @@ func (t *NetTile) request(slot uint32, c *conn, h *h1.Head, raw []byte) {
 	if t.cb.Request != nil {
 		t.stage.room0 = 0 // what is staged now is most likely a body
 		t.stage.Unstage()
+		t.slot.busy.Store(uint64(id))
 		resp = t.cb.Request(r)
+		t.slot.busy.Store(0)
 		t.stage.room0 = roomShort
 		t.stage.Unstage()
 	}

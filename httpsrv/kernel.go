@@ -88,13 +88,18 @@ func (linux) sockname(fd int) (unix.Sockaddr, error) { return unix.Getsockname(f
 func (linux) peername(fd int) (unix.Sockaddr, error) { return unix.Getpeername(fd) }
 
 // inherited lists the connections of this process: sockets of TCP and unix sockets that do not listen.
-func (linux) inherited() (fds []int) {
+func (linux) inherited() (fds []int, err error) {
 	d, err := os.Open("/proc/self/fd")
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	names, _ := d.Readdirnames(-1)
-	_ = d.Close()
+	names, err := d.Readdirnames(-1)
+	if e := d.Close(); err == nil {
+		err = e
+	}
+	if err != nil {
+		return nil, err
+	}
 	for _, n := range names {
 		fd, _ := strconv.Atoi(n)
 		domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
@@ -106,7 +111,7 @@ func (linux) inherited() (fds []int) {
 		}
 	}
 	slices.Sort(fds)
-	return fds
+	return fds, nil
 }
 
 // position returns how many bytes of an accepted TCP connection's stream were

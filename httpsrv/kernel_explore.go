@@ -31,7 +31,7 @@ type kernel interface {
 	listen(fd, backlog int) error
 	sockname(fd int) (unix.Sockaddr, error)
 	peername(fd int) (unix.Sockaddr, error)
-	inherited() []int
+	inherited() ([]int, error)
 	position(fd int) (tx, rx uint64, state uint8, err error)
 }
 

@@ -14,7 +14,7 @@ func TestLayoutGolden(t *testing.T) {
 		at   map[string]uintptr
 	}{
 		{ringHdr{}, ringHdrSz, map[string]uintptr{"role": 0, "head": 128, "limit": 256, "gap": 272, "pid": 384}},
-		{pinLine{}, linePair, map[string]uintptr{"pin": 0, "seen": 16}},
+		{pinLine{}, linePair, map[string]uintptr{"pin": 0, "seen": 16, "side": 24}},
 		{desc{}, descSz, map[string]uintptr{"seq": 0, "off": 8, "end": 16, "time": 32, "dest": 40, "key": 48, "len": 56, "op": 60}},
 		{conn{}, connSz, map[string]uintptr{"gen": 0, "fd": 4, "tx": 8, "done": 40, "txGen": 47, "pendHead": 52, "tag": 56, "rx": 64, "app": 188, "fwd": 191, "cursor": 208, "deadline": 256, "peer": 288}},
 		{pending{}, pendingSz, map[string]uintptr{"next": 0, "off": 8, "start": 16, "after": 24, "len": 32}},

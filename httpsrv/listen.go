@@ -178,8 +178,10 @@ func zoneID(name string) (index uint32, ok bool) {
 	return uint32(i.Index), true
 }
 
-// setInherited sets what accepted sockets take over; a unix socket knows no TCP options.
+// setInherited sets what accepted sockets take over; a unix socket knows no TCP options. Urgent bytes come in their place in
+// the stream (RFC 6093 section 6): else recv leaves them out, and the kernel's counts, by which a successor finds its place, don't.
 func setInherited(fd, sndBuf int) {
+	_ = sys.setsockopt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
 	_ = sys.setsockopt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	if sndBuf > 0 {
 		_ = sys.setsockopt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sndBuf)

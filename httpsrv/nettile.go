@@ -270,7 +270,9 @@ func (t *NetTile) attach() error {
 	}
 	t.groups = make([]group, len(t.rd))
 	if t.opt.Survive {
-		t.left = t.inherit()
+		if t.left, err = t.inherit(); err != nil {
+			return err
+		}
 	}
 	if err := t.openPorts(); err != nil {
 		return err

@@ -20,6 +20,7 @@ type reader struct {
 
 	pinned   [areaCnt]uint64 // what line holds
 	msgs     uint64          // broadcasts walked
+	own      bool            // messages to single clients went by with those that a predecessor had not read
 	overruns uint64          // walks that found descriptors reused
 	walking  message         // the descriptor that walk shows; here, so that it isn't allocated
 }
@@ -44,8 +45,10 @@ func resumeReader(r *ring, tile int) *reader {
 		rd.stand(seq, m)
 		return rd
 	}
+	side := rd.line.side
 	rd.toHead()
 	rd.overruns++
+	rd.own = rd.side != side
 	return rd
 }
 
@@ -69,7 +72,7 @@ func (rd *reader) stand(seq uint64, m *message) {
 
 // settled writes down how far the walk has come, once all is done that the
 // descriptors up to there ask for and before any cursor passes their ends.
-func (rd *reader) settled() { rd.line.seen = rd.seen }
+func (rd *reader) settled() { rd.line.side, rd.line.seen = rd.side, rd.seen }
 
 // behind reports whether messages were published that have not been walked.
 func (rd *reader) behind() bool { return rd.r.hdr.head.Load() != rd.seen }

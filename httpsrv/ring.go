@@ -79,7 +79,8 @@ type pinLine struct {
 	// Last descriptor that the tile has walked, and done what it asks for: its
 	// successor goes on behind it. Nobody else reads it.
 	seen uint64
-	_    [104]byte
+	side uint64 // where the side area ends there, or further on
+	_    [96]byte
 }
 
 // desc describes one message. It is written whole before head moves to it; a

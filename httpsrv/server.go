@@ -40,7 +40,13 @@ type tileSlot struct {
 	role uint64
 	pid  atomic.Uint64 // for messages to people; locks decide
 	runs atomic.Uint64 // times the role was taken
-	_    [104]byte
+
+	// What a callback is handling now, and what one was handling when the tile's last processes died, and how many of them
+	// in a row: a request or message that kills whoever handles it is not handed on for ever.
+	busy    atomic.Uint64 // ConnID, 0: nothing
+	suspect uint64
+	deaths  uint64
+	_       [80]byte
 }
 
 // appSlot is the head of an application's part; its role lock is that of its

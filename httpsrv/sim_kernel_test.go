@@ -347,13 +347,13 @@ func (k *simKernel) peername(fd int) (unix.Sockaddr, error) {
 	return &unix.SockaddrInet4{Port: k.socketOf(fd, "getpeername").cl.n}, nil
 }
 
-func (k *simKernel) inherited() (fds []int) {
+func (k *simKernel) inherited() (fds []int, err error) {
 	for _, fd := range k.openFds(k.w.running[len(k.w.running)-1]) {
 		if _, ok := k.fds[fd].(*simSocket); ok {
 			fds = append(fds, fd)
 		}
 	}
-	return fds
+	return fds, nil
 }
 
 func (k *simKernel) position(fd int) (tx, rx uint64, state uint8, err error) {

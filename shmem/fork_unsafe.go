@@ -113,7 +113,7 @@ func (k *Keep) run() {
 		if e != 0 {
 			unix.RawSyscall(unix.SYS_EXIT_GROUP, 1, 0, 0)
 		}
-		if uintptr(*(*uint32)(unsafe.Pointer(&k.info[16]))) != k.parent { // si_pid: nobody else commands it
+		if *(*int32)(unsafe.Pointer(&k.info[8])) != 0 || uintptr(*(*uint32)(unsafe.Pointer(&k.info[16]))) != k.parent { // si_code, which nobody can forge to be SI_USER, and si_pid: nobody else commands it
 			continue
 		}
 		switch syscall.Signal(n) {

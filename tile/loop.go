@@ -138,7 +138,10 @@ func (l *Loop) pin() (restore func(), err error) {
 	}
 	l.Cnc.setCPU(l.CPU)
 	if l.KeepOff && l.CPU != Float {
-		err = KeepOff(l.CPU, allowed)
+		if err = KeepOff(l.CPU, allowed); errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM) {
+			fmt.Fprintln(os.Stderr, "warning:", err) // the tile is slower for it, and no more
+			err = nil
+		}
 	}
 	restore = func() {
 		runtime.UnlockOSThread() // Pin's

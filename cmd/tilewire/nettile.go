@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"hash/crc32"
 	"log/slog"
 	"runtime"
 	"time"
@@ -38,7 +40,8 @@ func runNetTile(a tileArgs, fds []int, steering int, history []uint) (err error)
 	}
 	defer failed(cnc, &err)
 	dieAtMoment()
-	home, err := in.Server.AddStatic("page", page.HTML)
+	// By its hash: the program that this one replaces may have another page.
+	home, err := in.Server.AddStatic(fmt.Sprintf("page-%08x", crc32.ChecksumIEEE(page.HTML)), page.HTML)
 	if err != nil {
 		return err
 	}
@@ -67,7 +70,13 @@ func runNetTile(a tileArgs, fds []int, steering int, history []uint) (err error)
 	if n.NetTile, err = in.Server.TakeTile(a.id, n.o); err != nil {
 		return err
 	}
-	defer n.Release()
+	defer func() {
+		if err != nil && n.o.Survive {
+			n.HandOver() // whatever was wrong: the successor carries its clients on
+			return
+		}
+		n.Release()
+	}()
 	probe.stage = n.Stage()
 	for _, fd := range fds {
 		if n.o.Survive && !listens(fd) { // a predecessor that was draining has closed it
@@ -194,8 +203,13 @@ func (n *netTile) over(now int64) bool {
 func (n *netTile) leave() {
 	code, text, why := uint16(httpsrv.CodeGoingAway), "shutting down", httpsrv.CloseShutdown
 	var v instance.Settings
-	if _, err := n.life.Settings(&v); err == nil && v.Restarting == n.name {
-		if n.kept {
+	if state, _ := n.life.State(); state == instance.Stopping {
+		v.Restarting = ""
+	} else if _, err := n.life.Settings(&v); err != nil {
+		v.Restarting = ""
+	}
+	if v.Restarting == n.name {
+		if n.kept && !v.Unkept {
 			n.HandOver()
 			return
 		}

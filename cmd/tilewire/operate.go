@@ -48,6 +48,7 @@ type operator struct {
 	r       *runFlags // in force
 	set     instance.Settings
 	state   instance.State
+	unkept  map[instance.Tile]bool // tiles whose keeper died
 	waiters []*waiter
 }
 
@@ -60,7 +61,7 @@ type waiter struct {
 
 // newOperator puts the settings of r in force, for tiles that are about to be started. Signals wait until serve.
 func newOperator(ctx context.Context, in *instance.Instance, r *runFlags, n *nets, log *slog.Logger) (*operator, error) {
-	op := &operator{in: in, log: log, nets: n, r: r, set: r.settings()}
+	op := &operator{in: in, log: log, nets: n, r: r, set: r.settings(), unkept: map[instance.Tile]bool{}}
 	op.ending, op.end = context.WithCancel(ctx)
 	op.sigs = make(chan os.Signal, 4)
 	signal.Notify(op.sigs, unix.SIGHUP, unix.SIGUSR2, unix.SIGQUIT)
@@ -246,6 +247,7 @@ func (op *operator) restartTile(t instance.Tile) error {
 			}
 		}
 		op.waiters = append(op.waiters, w)
+		op.set.Unkept = op.unkept[t]
 		return nil
 	}); err != nil {
 		return err
@@ -287,11 +289,18 @@ func (op *operator) event(c *crew, e topo.Event) {
 	logEvent(op.log, e)
 	op.mu.Lock()
 	defer op.mu.Unlock()
+	switch t := (instance.Tile{Kind: e.Kind, ID: e.ID}); e.What {
+	case topo.Unkept:
+		op.unkept[t] = true
+	case topo.Ready: // it has made one
+		delete(op.unkept, t)
+	}
 	for _, w := range op.waiters {
 		switch {
 		case w.tile != (instance.Tile{Kind: e.Kind, ID: e.ID}):
 		case e.What == topo.Restarted || e.What == topo.Started:
 			w.begun = true
+		case e.What == topo.Died && e.Expected && e.Again: // as it was told
 		case w.begun && (e.What == topo.Ready || e.What == topo.Died || e.What == topo.GaveUp), e.What == topo.LeftDown:
 			var err error
 			if e.What != topo.Ready {

@@ -182,8 +182,12 @@ func pipeServe(ctx context.Context, fl pipeFlags, fr feed.Framing) error {
 	var inputEnded atomic.Bool
 	c, err := launch(specs, defaultBudget, heartbeatTimeout, func(c *crew, e topo.Event) {
 		logBad(log, e)
-		if e.What == topo.Died && inputEnded.Load() {
-			c.Stop() // what it was to tell its clients died with it
+		switch {
+		case !inputEnded.Load():
+		case e.What == topo.Ready: // a successor, which was not told
+			_ = raise(in, 0, sigEndOfInput)
+		case e.What == topo.Died && !e.Again:
+			c.Stop()
 		}
 	})
 	if err != nil {
@@ -200,9 +204,10 @@ func pipeServe(ctx context.Context, fl pipeFlags, fr feed.Framing) error {
 	defer context.AfterFunc(ctx, c.Stop)() // also while the clients get what they have yet to get
 	inputEnded.Store(true)
 	in.Life().SetState(instance.Draining)
-	if ctx.Err() != nil || raise(in, 0, sigEndOfInput) != nil {
+	if ctx.Err() != nil {
 		c.Stop()
 	}
+	_ = raise(in, 0, sigEndOfInput) // one that is being started will be told when it is ready
 	return errors.Join(pumpErr, c.wait())
 }
 

@@ -294,7 +294,7 @@ func (s *shape) join(u instance.User) (*instance.Instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	if js, err := shmem.Joiners(s.name); err == nil && len(js) == 1 && !in.Info.Keep {
+	if n, err := in.Writers(); err == nil && n == 1 && !in.Info.Keep {
 		return nil, in.Leave()
 	}
 	if err = in.OwnFor(u); err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -74,8 +75,8 @@ func (s *Supervisor) readPipe(p *proc, now int64) {
 		switch tag, pid := keeper.Parse(b); {
 		case tag == keeper.TagSuccessor && k.calling && pid == 0:
 			k.calling = false // for want of memory or processes
-			s.event(p, Event{What: Died, Exit: Exit{Code: -1}, Cause: "its keeper could not fork", Restarts: p.restarts})
-			s.again(p, now)
+			s.retry(p, now)
+			s.event(p, Event{What: Died, Exit: Exit{Code: -1}, Cause: "its keeper could not fork", Restarts: p.restarts, Again: true, After: time.Duration(p.due - now)})
 		case tag == keeper.TagSuccessor && k.calling:
 			s.attach(p, pid, now)
 		case tag == keeper.TagKeeper:

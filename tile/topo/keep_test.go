@@ -267,3 +267,24 @@ func TestKeepSupervisorKilled(t *testing.T) {
 	gone(t, pid)
 	gone(t, k)
 }
+
+// An upgrade that ends before it was ready has done nothing, even with exit code 0: the program before it goes on.
+func TestKeepUpgradeEndsAtOnce(t *testing.T) {
+	y, addr := keepYard(t, Options{}, func(s *Spec) { s.Upgrade = "/bin/true" })
+	c := connect(t, addr)
+	echoes(t, c, "before")
+	y.next(Ready, 0)
+	if err := y.s.Restart(y.specs[0].Kind, 0); err != nil {
+		t.Fatal(err)
+	}
+	y.next(Died, 0) // the one that was told to
+	if e := y.next(Died, 0); !e.Again || !e.Exit.Clean() {
+		t.Errorf("%v", e)
+	}
+	y.next(Ready, 0)
+	echoes(t, c, "after")
+	y.s.Stop()
+	if err := y.end(); err != nil {
+		t.Error(err)
+	}
+}

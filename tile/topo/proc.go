@@ -86,12 +86,14 @@ func (s *Supervisor) stepTile(i int32, p *proc, now int64, mayStart bool) {
 // stepAgain carries out Restart.
 func (s *Supervisor) stepAgain(p *proc, now int64) {
 	if p.child == nil {
-		if p.again = false; !p.keep.calling {
-			if p.state == StateEnded { // it was given up, maybe
-				p.recent, p.deaths = nil, 0
-			}
-			p.state, p.due = StateWaiting, now
+		if p.keep.calling {
+			return // once it is there
 		}
+		p.again, p.keep.upgrade = false, true
+		if p.state == StateEnded { // it was given up, maybe
+			p.recent, p.deaths = nil, 0
+		}
+		p.state, p.due = StateWaiting, now
 	} else if p.phase == phaseNone {
 		s.wind(p, now)
 	}
@@ -291,7 +293,7 @@ func (s *Supervisor) died(p *proc, now int64) {
 		p.keep.upgrade = true
 		s.pending[at].Again = true
 	case p.spec.Restart == RestartNever,
-		p.spec.Restart == RestartOnFailure && p.exit.Clean() && p.fault == "":
+		p.spec.Restart == RestartOnFailure && p.exit.Clean() && p.fault == "" && (p.readyAt != 0 || !p.spec.Keep): // before it was ready nothing can have been done
 		p.state, p.due = StateEnded, never
 	case s.o.Refusal != 0 && p.exit == Exit{Code: s.o.Refusal} && !p.everReady && p.fault == "":
 		s.giveUp(p, fmt.Errorf("%w: %s (%v)", ErrRefused, p.spec.name(), p.exit), e.Cause)
@@ -328,12 +330,19 @@ func (s *Supervisor) again(p *proc, now int64) {
 	p.state, p.due = StateWaiting, now+int64(after)
 }
 
+// retry schedules a start that could not be made for want of something, which is on nobody's budget.
+func (s *Supervisor) retry(p *proc, now int64) {
+	p.deaths++
+	p.state, p.due = StateWaiting, now+int64(backoff(p.deaths+1, s.o.BackoffMin, s.o.BackoffMax))
+}
+
 // giveUp stops everything because of one tile: err, with what the tile left as its cause. One that the others do without
 // stays down alone.
 func (s *Supervisor) giveUp(p *proc, err error, cause string) {
 	if s.spared(p) {
 		s.event(p, Event{What: LeftDown, Restarts: p.restarts, Cause: cause})
 		p.state, p.due = StateEnded, never
+		s.endKeeper(p)
 		return
 	}
 	s.event(p, Event{What: GaveUp, Restarts: p.restarts, Cause: cause})

@@ -333,6 +333,9 @@ func (s *Supervisor) stepDown(now int64) (done bool) {
 	for i := len(s.procs) - 1; i >= 0; i-- {
 		p := s.procs[i]
 		if p.child == nil {
+			if s.lastCall(p, now) {
+				return false
+			}
 			s.endKeeper(p)
 			p.state, p.due = StateEnded, never
 			continue
@@ -349,10 +352,23 @@ func (s *Supervisor) stepDown(now int64) (done bool) {
 	return len(s.strays) == 0 || now >= s.sweepBy
 }
 
+// lastCall has a dead tile's keeper make its successor all the same: it closes in order what it inherits. false: there is none
+// to wait for.
+func (s *Supervisor) lastCall(p *proc, now int64) bool {
+	k := &p.keep
+	switch {
+	case s.kill || k.pid == 0:
+		return false
+	case k.calling:
+		return now < p.due
+	}
+	return p.state == StateWaiting && p.everReady && p.cnc.Reset(true) == nil && s.call(p, now)
+}
+
 func (s *Supervisor) nextDue(now int64) int64 {
 	due := int64(never)
 	for _, p := range s.procs {
-		if s.stop && p.state != StateStopping {
+		if s.stop && p.state != StateStopping && !p.keep.calling {
 			continue // its turn comes; heartbeats are not watched any more
 		}
 		due = min(due, p.due)

@@ -17,8 +17,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/tilewire/tilewire/httpsrv"
 	"github.com/tilewire/tilewire/shmem"
@@ -114,6 +116,12 @@ func Create(info Info, p httpsrv.Params, tiles []Tile, o shmem.Options) (*Instan
 	}
 	o.Init = func(m shmem.Mem) error { return format(m, info, p, sz, data, tiles) }
 	reg, err := shmem.Create(info.Name, size, o)
+	for end := time.Now().Add(readersGo); errors.Is(err, shmem.ErrExists) && onlyRead(info.Name) && time.Now().Before(end); {
+		time.Sleep(2 * time.Millisecond) // a verb that looks at what the crash left; nobody tells when it has gone
+		if err = vacate(info.Name); err == nil {
+			reg, err = shmem.Create(info.Name, size, o)
+		}
+	}
 	if errors.Is(err, shmem.ErrExists) {
 		return nil, takenError(info.Name)
 	}
@@ -130,6 +138,26 @@ func Create(info Info, p httpsrv.Params, tiles []Tile, o shmem.Options) (*Instan
 		return nil, err
 	}
 	return in, nil
+}
+
+// readersGo is how long Create waits for readers of what a crash left.
+const readersGo = time.Second
+
+// onlyRead reports whether nobody but readers is joined.
+func onlyRead(name string) bool {
+	js, err := shmem.Joiners(name)
+	return err == nil && !slices.ContainsFunc(js, func(j shmem.Joiner) bool { return !j.ReadOnly })
+}
+
+// Writers counts the processes that are joined and may write, this one included.
+func (in *Instance) Writers() (n int, err error) {
+	js, err := shmem.Joiners(in.Info.Name)
+	for _, j := range js {
+		if !j.ReadOnly {
+			n++
+		}
+	}
+	return n, err
 }
 
 // Footprint returns the bytes that Create asks of shmem.Create; the region is

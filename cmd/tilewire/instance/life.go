@@ -209,6 +209,9 @@ type Settings struct {
 	// Restarting is the tile (kind:id) that is halted to be started again, so that its clients are told to come back.
 	Restarting string `json:"restarting,omitempty"`
 
+	// Unkept: the tile that is Restarting has no keeper any more, to which it could leave its clients.
+	Unkept bool `json:"unkept,omitempty"`
+
 	HeartbeatTimeout time.Duration `json:"heartbeat_timeout"` // an older heartbeat is stale
 	RestartMax       int           `json:"restart_max"`       // of one tile within a minute
 }
