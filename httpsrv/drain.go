@@ -12,6 +12,10 @@ type Drainage struct {
 	// From is when the first client is closed (shmem.Monotonic, ns). Until then requests are answered, so that who asks
 	// hears that this server is going; upgrades get 503. Then listening ends.
 	From int64
+	// Requests: who has yet to send a request, or the rest of one, still may, within Within, and is answered. Else such connections
+	// are closed when listening ends.
+	Requests bool
+
 	// Over is the time from the first close to the last: they are spread over it evenly, by count. 0: all at once.
 	Over time.Duration
 }
@@ -61,7 +65,7 @@ func (t *NetTile) drainDue() {
 	d := &t.drain
 	if d.left <= 0 || t.now >= d.until {
 		d.on = false
-		t.Drain(d.Code, d.Text, d.Why, d.Within) // whoever is left, and those who do not stream
+		t.drainAll(d.Code, d.Text, d.Why, d.Within, d.Requests) // whoever is left, and those who do not stream
 		return
 	}
 	if t.now < d.next {

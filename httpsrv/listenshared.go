@@ -35,19 +35,25 @@ func ListenShared(addr string, n, live, sndBuf int) (fds []int, actual string, e
 			fds = nil
 		}
 	}()
+	// A port that the kernel chose would be another one after Unlisten and Relisten: one socket finds it, the others ask for it.
+	first, actual, err := a.open(addr, sndBuf, waiting)
+	if err != nil {
+		return nil, "", taken(err)
+	}
+	defer sys.close(first)
+	if err := a.keepPort(first); err != nil {
+		return nil, "", fmt.Errorf("httpsrv: listen %s: name: %w", addr, err)
+	}
 	for i := range n {
 		how := shared
 		if i >= live {
 			how = waiting
 		}
-		fd, at, err := a.open(addr, sndBuf, how)
+		fd, _, err := a.open(addr, sndBuf, how)
 		if err != nil {
 			return fds, "", taken(err)
 		}
-		fds, actual = append(fds, fd), at
-		if err := a.keepPort(fd); err != nil {
-			return fds, "", fmt.Errorf("httpsrv: listen %s: name: %w", addr, err)
-		}
+		fds = append(fds, fd)
 	}
 	return fds, actual, nil
 }
@@ -58,8 +64,13 @@ func Relisten(fd int) error { return sys.listen(fd, backlog) }
 
 // Unlisten ends listening for everybody who holds the socket. Who waited for accept(2) moves to another one of those that share the
 // address, where the kernel is told to (package steer, net.ipv4.tcp_migrate_req), and is reset elsewhere. The socket keeps its
-// address.
-func Unlisten(fd int) error { return unix.Shutdown(fd, unix.SHUT_RD) }
+// address. Of one that does not listen nothing is changed: shut down, it would never give its connections anything to read again.
+func Unlisten(fd int) error {
+	if on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || on == 0 {
+		return err
+	}
+	return unix.Shutdown(fd, unix.SHUT_RD)
+}
 
 func parseShared(addr string) (listenAddr, error) {
 	a, err := parseListen(addr)

@@ -58,9 +58,14 @@ func TestListenShared(t *testing.T) {
 		if _, _, err := ListenShared(at, 1, 1, 0); !errors.Is(err, ErrPortTaken) {
 			t.Error(err)
 		}
-		for _, again := range []func(int) error{Relisten, Unlisten, Relisten} { // one that has waited, and comes again
-			if err := again(fds[3]); err != nil {
-				t.Error(err)
+		for _, fd := range []int{fds[3], fds[0]} { // one that has waited, and comes again; and the first
+			for _, again := range []func(int) error{Unlisten, Relisten, Unlisten, Unlisten, Relisten} {
+				if err := again(fd); err != nil {
+					t.Error(err)
+				}
+			}
+			if sa, err := unix.Getsockname(fd); err != nil || sockaddrString(sa) != at {
+				t.Errorf("%s: it is at %v afterwards, %v", at, sa, err)
 			}
 		}
 		took := map[int]bool{} // each gets some
@@ -82,6 +87,9 @@ func TestListenShared(t *testing.T) {
 			}
 			for _, fd := range fds {
 				if c, _, err := unix.Accept4(fd, unix.SOCK_CLOEXEC); err == nil {
+					if n, _, err := unix.Recvfrom(c, make([]byte, 1), unix.MSG_DONTWAIT); err != unix.EAGAIN {
+						t.Errorf("who is accepted is read from: %d, %v", n, err)
+					}
 					unix.Close(c)
 					took[fd] = true
 					left--

@@ -456,6 +456,10 @@ func (t *NetTile) StopListening() {
 // bounds how long a client may take for that, besides CloseTimeout for its
 // answer.
 func (t *NetTile) Drain(code uint16, text string, why CloseReason, within time.Duration) {
+	t.drainAll(code, text, why, within, false)
+}
+
+func (t *NetTile) drainAll(code uint16, text string, why CloseReason, within time.Duration, requests bool) {
 	t.draining = true
 	t.closeWithin = within
 	t.drain.on = false
@@ -465,7 +469,11 @@ func (t *NetTile) Drain(code uint16, text string, why CloseReason, within time.D
 		slot := uint32(i)
 		switch c := &t.conns[i]; c.state {
 		case stRequest:
-			t.drop(slot, why)
+			if rx := c.rxNow(); !requests || rx.done > 0 && rx.done == rx.end { // or it lies idle after a response
+				t.drop(slot, why)
+			} else if end := t.now + within.Nanoseconds(); c.deadline == 0 || c.deadline > end {
+				t.setDeadline(slot, within.Nanoseconds())
+			}
 		case stStream, stUpgrade:
 			t.sendAway(slot, code, text, why)
 		}

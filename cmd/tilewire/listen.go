@@ -95,6 +95,8 @@ func listenError(addr string, err error) error {
 		return fmt.Errorf("%s is in use by another process; choose another --listen ADDR:PORT (port 0 takes a free one)", addr)
 	case errors.Is(err, unix.EACCES):
 		return fmt.Errorf("%s: ports below 1024 need root or CAP_NET_BIND_SERVICE; choose another --listen ADDR:PORT", addr)
+	case errors.Is(err, unix.EMFILE):
+		return fmt.Errorf("%s: %w; raise the limit (ulimit -n, LimitNOFILE), or run fewer --net-tiles", addr, unix.EMFILE)
 	case errors.Is(err, unix.EADDRNOTAVAIL):
 		return fmt.Errorf("%s is no address of this host; choose another --listen ADDR:PORT", addr)
 	}

@@ -39,6 +39,9 @@ func newNets(l listeners, most, count int, cpus []int, mode steer.Mode, log *slo
 		}
 	}
 	if ports == 0 {
+		if most > 1 {
+			log.Info("nobody steers: a unix socket, or one that was passed, exists once, and all network tiles accept from it")
+		}
 		return n, nil
 	}
 	var err error
@@ -77,10 +80,9 @@ func (n *nets) unsteered(mode steer.Mode, err error, log *slog.Logger) error {
 			log.Info("connections are spread over the network tiles by the kernel's hash", "reason", err.Error(), "mend", mend)
 		}
 	case steer.CPU:
-		if e := n.byClassic(); e != nil {
+		if e := n.byClassic(true); e != nil {
 			return errors.Join(err, e)
 		}
-		n.classic = true
 		log.Info("connections are steered by CPU with classic BPF, which knows nothing of tiles that end or stand still", "reason", err.Error(), "mend", mend)
 	default:
 		return fmt.Errorf("--steering %v: %w; or choose --steering auto", mode, err)
@@ -88,16 +90,27 @@ func (n *nets) unsteered(mode steer.Mode, err error, log *slog.Logger) error {
 	return nil
 }
 
-// byClassic steers by CPU without any right.
-func (n *nets) byClassic() error {
+// byClassic steers by CPU without any right, or not any more.
+func (n *nets) byClassic(on bool) error {
+	set := steer.Detach
+	if on {
+		set = func(fd int) error { return steer.ClassicCPU(fd, n.count) }
+	}
 	for i := range n.l {
 		if !n.l[i].shared() {
 			continue
 		}
-		if err := onFd(n.l[i].files[0], func(fd int) error { return steer.ClassicCPU(fd, n.count) }); err != nil {
+		err := errors.New("nobody listens")
+		for _, f := range n.l[i].files[:n.count] { // one that listens speaks for the group
+			if err = onFd(f, set); err == nil {
+				break
+			}
+		}
+		if err != nil {
 			return err
 		}
 	}
+	n.classic = on
 	return nil
 }
 
@@ -139,10 +152,15 @@ func (n *nets) added(count int, rows []topo.Status) (add []instance.Tile, err er
 	for id := n.count; id < count; id++ {
 		add = append(add, instance.Tile{Kind: kindNet, ID: id})
 	}
+	serves := false
 	for _, r := range rows {
+		serves = serves || r.Kind == kindNet && r.ID < count && r.State == topo.StateRunning
 		if r.State != topo.StateEnded && slices.Contains(add, instance.Tile{Kind: r.Kind, ID: r.ID}) {
 			return nil, fmt.Errorf("layout.net_tile_count: %s:%d is still sending its clients away (shutdown.drain_millis); try again when it has ended", r.Kind, r.ID)
 		}
+	}
+	if !serves { // those that go would leave nobody
+		return nil, fmt.Errorf("layout.net_tile_count: of net:0 to net:%d none runs; `tilewire restart net:0` first", count-1)
 	}
 	return add, nil
 }
@@ -155,7 +173,7 @@ func (n *nets) resize(count int) {
 		n.shut(id)
 	}
 	if n.classic && count != was {
-		_ = n.byClassic()
+		_ = n.byClassic(true)
 	}
 }
 
@@ -171,7 +189,13 @@ func (n *nets) setMode(m steer.Mode) error {
 	if n.st != nil {
 		return n.st.SetMode(m)
 	}
-	if m == steer.Auto || m == steer.Off || n.most == 1 || n.classic && m == steer.CPU {
+	switch {
+	case !slices.ContainsFunc(n.number, func(k int) bool { return k >= 0 }): // nothing to steer
+		return nil
+	case m == steer.Auto, m == steer.Off, m == steer.CPU:
+		if n.classic != (m == steer.CPU) {
+			return n.byClassic(m == steer.CPU)
+		}
 		return nil
 	}
 	return usageError{fmt.Errorf("steering.mode: %v needs the program, which could not be loaded when the instance was started (docs/steering.md)", m)}

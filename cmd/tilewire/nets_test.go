@@ -47,7 +47,9 @@ func (p *proc) countsAre(name string, want ...uint64) {
 	p.Helper()
 	for begin := time.Now(); !slices.Equal(p.counts(name), want); time.Sleep(time.Millisecond) {
 		if time.Since(begin) > limit {
-			p.Fatalf("%s of the tiles: %v, want %v", name, p.counts(name), want)
+			out, _ := verb(p, 0, "clients", "--name", p.name)
+			closed, _ := verb(p, 0, "clients", "--name", p.name, "--state", "closed", "--limit", "12")
+			p.Fatalf("%s of the tiles: %v, want %v; accepted %v\n%s%s", name, p.counts(name), want, p.counts("accepted"), out, closed)
 		}
 	}
 }
@@ -352,4 +354,114 @@ func TestSteeringWithoutRight(t *testing.T) {
 	if s := p.err.String(); !strings.Contains(s, "--steering least: steer: loading a BPF program needs CAP_BPF") {
 		t.Errorf("%q", s)
 	}
+}
+
+// A network tile that was left down is no trap when the set shrinks and grows over it, nor are the others sent away while it alone
+// would be left.
+func TestNetsGrowOverLeftDown(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "c.toml")
+	count := func(n int) {
+		t.Helper()
+		if err := os.WriteFile(file, fmt.Appendf(nil, "[layout]\nnet_tile_count = %d\nnet_tile_max = 2\n[supervisor]\nrestart_max_per_minute = 0\n", n), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	count(2)
+	p := runs(t, "over", "--config", file)
+	p.canSteer()
+	addr := strings.Trim(strings.TrimPrefix(p.url, "http://"), "/")
+	kill := func(tile string, times int) {
+		t.Helper()
+		if err := unix.Kill(children(t, p.cmd.Process.Pid)["tw "+tile], unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		p.says(fmt.Sprintf(`(?s)("msg":"left down","tile":"%s".*){%d}`, tile, times))
+	}
+	for range 4 {
+		p.dial()
+	}
+	kill("net:1", 1)
+	p.countsAre("ws_now", 2, 0)
+	for _, n := range []int{1, 2} {
+		count(n)
+		begin := time.Now()
+		if _, said := verb(t, 0, "reload", "--name", p.name); said != "" || time.Since(begin) > 4*time.Second {
+			t.Errorf("%q after %v", said, time.Since(begin))
+		}
+	}
+	for range 20 {
+		if err := short(addr); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := p.counts("accepted"); n[1] < 5 {
+		t.Errorf("accepted %v", n)
+	}
+	kill("net:0", 1)
+	count(1)
+	if _, said := verb(t, 1, "reload", "--name", p.name); !strings.Contains(said, "none runs; `tilewire restart net:0` first") {
+		t.Errorf("%q", said)
+	}
+	verb(t, 0, "restart", "--name", p.name, "net:0")
+	both := []*client{p.dial(), p.dial()}
+	p.countsAre("ws_now", 1, 1)
+	verb(t, 0, "reload", "--name", p.name)
+	p.countsAre("ws_now", 1, 0)
+	verb(t, 0, "publish", "--name", p.name, "stays")
+	stays := 0
+	for _, c := range both {
+		if s, err := c.next(); err == nil && s == "stays" {
+			stays++
+		}
+	}
+	if stays != 1 {
+		t.Errorf("%d stay", stays)
+	}
+	if err := unix.Kill(children(t, p.cmd.Process.Pid)["tw net:0"], unix.SIGKILL); err != nil { // the last one
+		t.Fatal(err)
+	}
+	p.exit(4)
+}
+
+// A tile that is to go and stands still is ended when its time is over; requests under way at one that goes are answered.
+func TestNetsLeaving(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "c.toml")
+	count := func(n int) {
+		t.Helper()
+		if err := os.WriteFile(file, fmt.Appendf(nil, "[layout]\nnet_tile_count = %d\nnet_tile_max = 2\n", n), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	count(2)
+	p := runs(t, "leaving", "--config", file)
+	p.canSteer()
+	var half []net.Conn
+	for range 8 {
+		c, err := net.Dial("tcp", strings.Trim(strings.TrimPrefix(p.url, "http://"), "/"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(limit))
+		if _, err := c.Write([]byte("GET /healthz HTTP/1.1\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		half = append(half, c)
+	}
+	p.countsAre("conns_now", 4, 4)
+	count(1)
+	verb(t, 0, "reload", "--name", p.name)
+	for _, c := range half {
+		if _, err := c.Write([]byte("Host: x\r\n\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || r.StatusCode != 200 {
+			t.Error(r, err)
+		}
+	}
+	p.says(`"msg":"ended","tile":"net:1"`)
+	p.signal(unix.SIGTERM)
+	p.exit(0)
 }

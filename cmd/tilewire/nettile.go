@@ -161,8 +161,8 @@ func (n *netTile) look() {
 
 // order is the drain that the settings have for this tile, nil: none.
 func (n *netTile) order(v *instance.Settings) *instance.Drain {
-	if v.Drain == nil && v.Nets > 0 && n.id >= v.Nets {
-		return v.Leaving
+	if d, ok := v.Leaving[n.id]; ok && v.Drain == nil && v.Nets > 0 && n.id >= v.Nets {
+		return &d
 	}
 	return v.Drain
 }
@@ -174,7 +174,7 @@ func (n *netTile) obey(d *instance.Drain) {
 	}
 	n.drain = d
 	n.DrainOver(httpsrv.Drainage{
-		Code: httpsrv.CodeRestart, Text: "restarting", Why: httpsrv.CloseDrain, Within: drainTime, From: d.From, Over: d.Over,
+		Code: httpsrv.CodeRestart, Text: "restarting", Why: httpsrv.CloseDrain, Within: drainTime, From: d.From, Over: d.Over, Requests: d.Requests,
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -60,7 +61,11 @@ func (n *notifier) attend(op *operator) (over func()) {
 	if n == nil {
 		return func() {}
 	}
-	n.status = func() ([]topo.Status, uint64) { return op.rows(), streaming(op.in) }
+	n.status = func() ([]topo.Status, uint64) {
+		count := op.wanted()
+		rows := slices.DeleteFunc(op.Status(), func(r topo.Status) bool { return r.Kind == kindNet && r.ID >= count }) // on which nobody counts
+		return rows, streaming(op.in)
+	}
 	told := make(chan struct{})
 	go func() {
 		defer close(told)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tilewire/tilewire/cmd/tilewire/control"
 	"github.com/tilewire/tilewire/cmd/tilewire/instance"
+	"github.com/tilewire/tilewire/httpsrv"
 	"github.com/tilewire/tilewire/shmem"
 	"github.com/tilewire/tilewire/tile"
 	"github.com/tilewire/tilewire/tile/topo"
@@ -164,6 +165,9 @@ func (op *operator) drain(lameDuck bool) (clients uint64, note string) {
 	time.AfterFunc(time.Duration(from-now), op.nets.l.refuse)
 	time.AfterFunc(time.Duration(until-now)+drainSlack, op.halt)
 	op.ask()
+	if netsEnded(op.Status()) { // nobody is left to tell of an end
+		go op.halt()
+	}
 	return clients, note
 }
 
@@ -183,11 +187,11 @@ func (op *operator) halt() {
 // itself, and is not among those that are returned.
 func (op *operator) ask() (asked []*tile.Cnc) {
 	for _, t := range op.in.Tiles() {
-		if t.Kind != kindNet || raise(op.in, t.ID, sigSettings) != nil {
+		if t.Kind != kindNet {
 			continue
 		}
 		if m, err := op.in.Cnc(t); err == nil {
-			if c, err := tile.CncJoin(m); err == nil {
+			if c, err := tile.CncJoin(m); err == nil && c.Held() && raise(op.in, t.ID, sigSettings) == nil {
 				asked = append(asked, c)
 			}
 		}
@@ -220,7 +224,7 @@ func (op *operator) restart(name string) error {
 	for _, s := range op.rows() {
 		t := instance.Tile{Kind: s.Kind, ID: s.ID}
 		known = append(known, t.String())
-		if t.String() == name || t.Kind == name {
+		if t.String() == name || t.Kind == name && (t.Kind != kindNet || t.ID < op.wanted()) {
 			these = append(these, t)
 		}
 	}
@@ -301,6 +305,7 @@ func (op *operator) event(c *crew, e topo.Event) {
 		case e.What == topo.Restarted || e.What == topo.Started:
 			w.begun = true
 		case e.What == topo.Died && e.Expected && e.Again: // as it was told
+		case w.begun && e.What == topo.Died && e.Again && e.Exit.Signal != 0: // it comes again
 		case w.begun && (e.What == topo.Ready || e.What == topo.Died || e.What == topo.GaveUp), e.What == topo.LeftDown:
 			var err error
 			if e.What != topo.Ready {
@@ -337,6 +342,10 @@ func (op *operator) steer(e topo.Event) {
 	case topo.LeftDown:
 		op.nets.shut(e.ID)
 		op.given(e.ID, true)
+		// Its connections are gone with its keeper: they are counted, and not as open any more.
+		if t, err := op.in.Server.TakeTile(e.ID, httpsrv.TileOptions{BellPath: op.in.Bell(e.ID)}); err == nil {
+			t.Release()
+		}
 	}
 }
 
@@ -355,11 +364,16 @@ func (op *operator) given(id int, up bool) {
 	}
 }
 
+// wanted is how many network tiles are to run.
+func (op *operator) wanted() int {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	return op.nets.count
+}
+
 // rows are the tiles that there are: without network tiles that were never wanted, or are not any more.
 func (op *operator) rows() []topo.Status {
-	op.mu.Lock()
-	count := op.nets.count
-	op.mu.Unlock()
+	count := op.wanted()
 	return slices.DeleteFunc(op.Status(), func(r topo.Status) bool {
 		return r.Kind == kindNet && r.ID >= count && r.State == topo.StateEnded
 	})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -20,7 +21,7 @@ var errRestart = errors.New("nothing was changed")
 
 // again reads file and environment anew, under the flags that were given.
 func (r *runFlags) again() (*runFlags, error) {
-	next := &runFlags{given: r.given}
+	next := &runFlags{given: r.given, anew: true}
 	cmd := &cobra.Command{Use: "run"}
 	next.flags(cmd)
 	if err := r.given.set(cmd); err != nil {
@@ -107,14 +108,26 @@ func (op *operator) apply(next *runFlags) (begin []instance.Tile, err error) {
 		return nil, fmt.Errorf("the instance is %v", op.state)
 	}
 	n := op.nets
+	if key := "layout.net_tile_count"; op.r.texts[key] == next.texts[key] {
+		next.nets = n.count // which may be what the memory was made for
+	}
 	if begin, err = n.added(next.nets, op.Status()); err != nil {
 		return nil, err
 	}
 	set := next.settings()
-	set.Restarting, set.Leaving = op.set.Restarting, op.set.Leaving
+	set.Restarting, set.Leaving = op.set.Restarting, map[int]instance.Drain{}
 	set.Down = slices.DeleteFunc(slices.Clone(op.set.Down), func(id int) bool { return id >= next.nets })
-	if next.nets < n.count {
-		set.Leaving = &instance.Drain{From: shmem.Monotonic(), Over: set.Shutdown.Drain}
+	for id := next.nets; id < n.most; id++ {
+		d, leaves := op.set.Leaving[id]
+		switch {
+		case leaves:
+			d.Over = min(d.Over, set.Shutdown.Drain)
+		case id < n.count:
+			d = instance.Drain{From: shmem.Monotonic(), Over: set.Shutdown.Drain, Requests: true}
+		default:
+			continue
+		}
+		set.Leaving[id] = d
 	}
 	mode, _ := steer.ParseMode(next.steering) // check has
 	if err := n.setMode(mode); err != nil {
@@ -124,6 +137,9 @@ func (op *operator) apply(next *runFlags) (begin []instance.Tile, err error) {
 		return nil, err
 	}
 	n.resize(next.nets)
+	for id, d := range set.Leaving {
+		_ = op.Retire(kindNet, id, time.Duration(d.From-shmem.Monotonic())+d.Over+drainSlack)
+	}
 	op.r, op.set = next, set
 	setLog(set.Log)
 	op.Tune(topoBudget(set.RestartMax), set.HeartbeatTimeout)

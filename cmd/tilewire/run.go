@@ -32,6 +32,7 @@ type runFlags struct {
 	heartbeat                                                   time.Duration
 	discard                                                     bool
 
+	anew  bool              // it is read again, while the instance runs
 	given given             // on the command line
 	texts map[string]string // of the keys in force
 }
@@ -46,9 +47,9 @@ func (r *runFlags) flags(cmd *cobra.Command) {
 	f.DurationVar(&r.shutdown.Grace, "drain-grace", 2*time.Second, "from SIGTERM or \"tilewire drain\" to the first client closed (1012); meanwhile nobody new may stream")
 	f.DurationVar(&r.shutdown.Drain, "drain-time", 30*time.Second, "from the first client closed to the last: they are spread evenly")
 	f.DurationVar(&r.shutdown.LameDuck, "lame-duck", 10*time.Minute, "the same after SIGUSR2")
-	f.StringVar(&r.restart, "restart", "tile", "what follows when a `tile` dies: it is started again, or never: the instance ends with exit code 4")
+	f.StringVar(&r.restart, "restart", "tile", "what follows when a `tile` dies: it is started again, or never: the instance ends with exit code 4, unless another network tile serves")
 	f.DurationVar(&r.heartbeat, "heartbeat-timeout", heartbeatTimeout, "a tile that was not seen to run for so long is stuck")
-	f.IntVar(&r.budget, "restart-max", defaultBudget, "restarts of one tile within a minute; more end the instance with exit code 4")
+	f.IntVar(&r.budget, "restart-max", defaultBudget, "restarts of one tile within a minute; more end the instance with exit code 4, unless another network tile serves")
 	f.StringVar(&r.userName, "user", "", "run the tiles as this user; for root")
 	f.StringVar(&r.affinity, "affinity", "auto", "CPUs of the network tiles: auto, or a list such as 2 or f1 (floating)")
 	f.StringVar(&r.steering, "steering", "auto", "which of several network tiles gets a new connection: auto, off, hash, least, cpu or source (docs/steering.md)")
@@ -112,9 +113,13 @@ func (r *runFlags) check() error {
 func (r *runFlags) netCPUs() ([]int, error) {
 	allowed := tile.AllowedCPUs()
 	cpus, err := tile.PickCPUs(r.affinity, r.most(), allowed)
-	if err != nil && r.most() > r.nets {
-		if cpus, err = tile.PickCPUs(r.affinity, r.nets, allowed); err == nil {
-			cpus = append(slices.Clone(cpus), slices.Repeat([]int{tile.Float}, r.most()-r.nets)...)
+	least := r.nets
+	if r.anew {
+		least = 1
+	}
+	for n := r.most() - 1; err != nil && n >= least; n-- {
+		if cpus, err = tile.PickCPUs(r.affinity, n, allowed); err == nil {
+			cpus = append(slices.Clone(cpus), slices.Repeat([]int{tile.Float}, r.most()-n)...)
 		}
 	}
 	if err != nil {
@@ -307,6 +312,9 @@ func (s *shape) join(u instance.User) (*instance.Instance, error) {
 // adopt takes over what the memory was made for where the flags say nothing, and refuses flags that contradict it.
 func (s *shape) adopt(in *instance.Instance) error {
 	p := in.Server.Params()
+	if n := in.Info.Nets; n > 0 && !s.changed("net-tiles") {
+		s.nets = n
+	}
 	for _, lim := range []struct {
 		flag       string
 		asked, has uint64

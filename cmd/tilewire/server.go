@@ -108,7 +108,7 @@ func (s *shape) create(listen []string, keep bool) (*instance.Instance, error) {
 	backing, _ := shmem.ParseBacking(s.backing) // params has
 	pages, _ := shmem.ParsePages(s.pages)
 	plan, _ := s.plan()
-	info := instance.Info{Name: s.name, Listen: listen, Topics: topicsOf(plan), Keep: keep, Pid: os.Getpid(), Started: time.Now().UnixNano()}
+	info := instance.Info{Name: s.name, Listen: listen, Topics: topicsOf(plan), Nets: s.nets, Keep: keep, Pid: os.Getpid(), Started: time.Now().UnixNano()}
 	return instance.Create(info, p, s.tiles(), shmem.Options{Backing: backing, MaxPageSize: pages})
 }
 

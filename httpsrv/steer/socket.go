@@ -35,6 +35,15 @@ func explainSocket(fd int, err error) error {
 	return fmt.Errorf("%w: descriptor %d%s: %w", sentinel, fd, mend, err)
 }
 
+// Detach has the kernel's hash decide again about the group of fd, whatever program it had. Errors: ErrSocket.
+func Detach(fd int) error {
+	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_REUSEPORT_BPF, 0)
+	if err != nil && !errors.Is(err, unix.ENOENT) { // it had none
+		return explainSocket(fd, err)
+	}
+	return nil
+}
+
 // ClassicCPU steers by classic BPF, which needs no right at all: connections whose SYN is handled on CPU c go to the
 // listener number c modulo n of the group of fd, in the order in which they began to listen. It knows neither live tiles
 // nor loads, and when a listener closes, the last takes its number. net.ipv4.tcp_migrate_req says then

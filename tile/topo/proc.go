@@ -32,6 +32,7 @@ type proc struct {
 	began     int64 // start of this process
 	readyAt   int64 // 0: not yet
 	everReady bool
+	endBy     int64  // it is retired, and ended then; 0: it is not
 	again     bool   // end it and start it again
 	fault     string // why it was killed: its death is no clean end
 
@@ -59,6 +60,8 @@ func (s *Supervisor) event(p *proc, e Event) {
 func (s *Supervisor) stepTile(i int32, p *proc, now int64, mayStart bool) {
 	if p.again {
 		s.stepAgain(p, now)
+	} else if p.endBy != 0 && now >= p.endBy && p.child != nil && p.phase == phaseNone {
+		s.wind(p, now)
 	}
 	switch p.state {
 	case StateWaiting:
@@ -292,7 +295,8 @@ func (s *Supervisor) died(p *proc, now int64) {
 		p.state, p.due = StateWaiting, now
 		p.keep.upgrade = true
 		s.pending[at].Again = true
-	case p.spec.Restart == RestartNever,
+	case p.endBy != 0 && now >= p.endBy,
+		p.spec.Restart == RestartNever,
 		p.spec.Restart == RestartOnFailure && p.exit.Clean() && p.fault == "" && (p.readyAt != 0 || !p.spec.Keep): // before it was ready nothing can have been done
 		p.state, p.due = StateEnded, never
 	case s.o.Refusal != 0 && p.exit == Exit{Code: s.o.Refusal} && !p.everReady && p.fault == "":
@@ -356,7 +360,7 @@ func (s *Supervisor) giveUp(p *proc, err error, cause string) {
 // spared reports whether the others do without p.
 func (s *Supervisor) spared(p *proc) bool {
 	return p.spec.Optional || p.spec.Shared && slices.ContainsFunc(s.procs, func(o *proc) bool {
-		return o != p && o.spec.Shared && o.spec.Kind == p.spec.Kind && o.state != StateEnded
+		return o != p && o.spec.Shared && o.spec.Kind == p.spec.Kind && o.state != StateEnded && o.endBy == 0
 	})
 }
 

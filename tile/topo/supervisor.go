@@ -147,9 +147,24 @@ func (s *Supervisor) Restart(kind string, id int) error {
 		if s.stop || s.over {
 			return fmt.Errorf("%w: %s:%d: the instance is being stopped", ErrNoTile, kind, id)
 		}
-		p.again = true
+		p.again, p.endBy = true, 0
 		s.rouse()
 		return nil
+	}
+	return fmt.Errorf("%w: %s:%d", ErrNoTile, kind, id)
+}
+
+// Retire says that a tile, which was told to end by other ways, is not to be counted on: others are given up as if it were not
+// there, and it is ended as Stop would if it is still there after within. Restart takes that back. Errors: ErrNoTile.
+func (s *Supervisor) Retire(kind string, id int, within time.Duration) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.procs {
+		if p.spec.Kind == kind && p.spec.ID == id {
+			p.endBy = shmem.Monotonic() + int64(within)
+			s.rouse()
+			return nil
+		}
 	}
 	return fmt.Errorf("%w: %s:%d", ErrNoTile, kind, id)
 }
@@ -372,6 +387,9 @@ func (s *Supervisor) nextDue(now int64) int64 {
 			continue // its turn comes; heartbeats are not watched any more
 		}
 		due = min(due, p.due)
+		if p.endBy != 0 && p.child != nil && p.phase == phaseNone {
+			due = min(due, p.endBy)
+		}
 		if p.state == StateBooting && p.cnc != nil {
 			look := lookEvery
 			if p.keep.pid != 0 { // a successor, of whose readiness no pipe tells

@@ -1,6 +1,7 @@
 package health
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -71,8 +72,8 @@ func (j *Judge) Look(now int64) Verdict {
 	j.shown = j.shown[:0]
 	v := Verdict{Live: true, Ready: true}
 	v.State, v.Since = j.in.Life().State()
-	nets, stuck := 0, 0
-	aside := ""
+	nets, up, stuck := 0, 0, 0
+	aside, soft := "", "" // soft: of a network tile that is being started, and whose work others do meanwhile
 	for i := range j.tiles {
 		t := &j.tiles[i]
 		t.look(now, j.stale)
@@ -85,6 +86,9 @@ func (j *Judge) Look(now int64) Verdict {
 		j.shown = append(j.shown, *t)
 		if t.Kind == KindNet {
 			nets++
+			if t.Condition == Well {
+				up++
+			}
 			if t.Condition == Stale || t.Condition == Failed && !t.Held {
 				stuck++
 			}
@@ -96,9 +100,17 @@ func (j *Judge) Look(now int64) Verdict {
 			aside = why
 		case t.Kind == KindNet && slices.Contains(j.down, t.ID):
 			aside = fmt.Sprintf("%s was given up; the other network tiles serve", t.Name)
+		case t.Kind == KindNet && (t.Condition == Starting || t.Condition == Died || t.Condition == Unused || t.Condition == Ended || t.Condition == Ending):
+			soft = why
 		case v.Ready:
 			v.Ready, v.Why = false, why
 		}
+	}
+	switch {
+	case up == 0 && nets > 0 && v.Ready:
+		v.Ready, v.Why = false, cmp.Or(soft, aside, "no network tile serves")
+	case soft != "":
+		aside = soft
 	}
 	if nets > 0 && stuck == nets {
 		v.Live = false

@@ -60,7 +60,8 @@ type Info struct {
 	RunDir  string   `json:"run_dir"`
 	Listen  []string `json:"listen"`
 	Topics  []Topic  `json:"topics"`
-	Keep    bool     `json:"keep"` // made to be run later: stays when nobody is joined
+	Nets    int      `json:"net_tile_count,omitempty"` // network tiles that are to run, unless told otherwise
+	Keep    bool     `json:"keep"`                     // made to be run later: stays when nobody is joined
 	Started int64    `json:"started_unix_ns"`
 	Pid     int      `json:"pid"` // of its creator, for messages to people
 }

@@ -201,10 +201,10 @@ type Settings struct {
 	Drain *Drain `json:"drain,omitempty"`
 
 	// Nets is how many network tiles are to serve: 0 to Nets-1; 0: all there are. Those beyond send their clients away as
-	// Leaving says, and end. Down are those that were given up, whose work the others do.
-	Nets    int    `json:"net_tile_count,omitempty"`
-	Leaving *Drain `json:"leaving,omitempty"`
-	Down    []int  `json:"given_up,omitempty"`
+	// Leaving says of each, and end. Down are those that were given up, whose work the others do.
+	Nets    int           `json:"net_tile_count,omitempty"`
+	Leaving map[int]Drain `json:"leaving,omitempty"`
+	Down    []int         `json:"given_up,omitempty"`
 
 	// Restarting is the tile (kind:id) that is halted to be started again, so that its clients are told to come back.
 	Restarting string `json:"restarting,omitempty"`
@@ -247,6 +247,8 @@ type Shutdown struct {
 type Drain struct {
 	From int64         `json:"from"`
 	Over time.Duration `json:"over"`
+
+	Requests bool `json:"requests,omitempty"` // those under way are answered first
 }
 
 // Log is what is logged, and how.
