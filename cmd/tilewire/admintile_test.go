@@ -201,7 +201,7 @@ func TestAdmin(t *testing.T) {
 		closed.Clients[0].Reason == "" || closed.Clients[0].Text == "" || !strings.HasPrefix(closed.Clients[0].Peer, "127.0.0.1:") {
 		t.Errorf("%d %+v", code, closed)
 	}
-	if status, body, _ := asks(t, o.Client, "GET", "http://localhost/clientz?state=closed&format=text"); status != 200 || !strings.Contains(body, "served, or closed by the client") {
+	if status, body, _ := asks(t, o.Client, "GET", "http://localhost/clientz?state=closed&format=text"); status != 200 || !strings.Contains(body, "by the client") {
 		t.Errorf("%d %q", status, body)
 	}
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -84,6 +85,26 @@ func configure(cmd *cobra.Command, path string) error {
 		f.Changed = true
 	}
 	return nil
+}
+
+var flagName = regexp.MustCompile(`^--([a-z-]+)`)
+
+// blame says of an error that names a flag, which nobody gave, where the key that set it stands.
+func (r *runFlags) blame(path string, err error) error {
+	m := flagName.FindStringSubmatch(err.Error())
+	if m == nil || path == "" {
+		return err
+	}
+	for _, c := range configFlags {
+		if _, given := r.given[m[1]]; c.flag != m[1] || given {
+			continue
+		}
+		what := c.key + strings.TrimPrefix(err.Error(), m[0])
+		if at, ok := config.Blame(path, os.Environ(), c.key, what); ok {
+			return fmt.Errorf("%w: %s", config.ErrConfig, at)
+		}
+	}
+	return fmt.Errorf("%s: %w", path, err)
 }
 
 func setFlag(f *pflag.Flag, values []string, unit string) error {

@@ -48,10 +48,10 @@ func validateCmd() *cobra.Command {
 				return err
 			}
 			if _, err := instance.LookupUser(r.userName); err != nil {
-				return fmt.Errorf("%s: %w", args[0], err)
+				return r.blame(args[0], fmt.Errorf("--user: %w", err))
 			}
 			if err := r.check(); err != nil {
-				return fmt.Errorf("%s: %w", args[0], err)
+				return r.blame(args[0], err)
 			}
 			fmt.Printf("%s: good\n", args[0])
 			return nil

@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -127,6 +129,12 @@ func cobraUsage(err error) bool {
 	return false
 }
 
+// together is how long two signals count as one: who signals a group and its members sends each of them several.
+const together = 50 * time.Millisecond
+
+// forced is called before a second signal ends the process; nil: nothing is to be done.
+var forced atomic.Pointer[func()]
+
 // stopOnSignal returns a context that ends at the first SIGINT or SIGTERM; the
 // second ends the process at once.
 func stopOnSignal() (context.Context, context.CancelFunc) {
@@ -138,7 +146,14 @@ func stopOnSignal() (context.Context, context.CancelFunc) {
 			return
 		}
 		cancel()
-		if s, ok := <-ch; ok {
+		first := time.Now()
+		for s := range ch {
+			if time.Since(first) < together {
+				continue
+			}
+			if f := forced.Load(); f != nil {
+				(*f)()
+			}
 			os.Exit(128 + int(s.(unix.Signal)))
 		}
 	}()

@@ -60,12 +60,19 @@ type waiter struct {
 	done  chan error // room for one
 }
 
-// newOperator puts the settings of r in force, for tiles that are about to be started. Signals wait until serve.
-func newOperator(ctx context.Context, in *instance.Instance, r *runFlags, n *nets, log *slog.Logger) (*operator, error) {
-	op := &operator{in: in, log: log, nets: n, r: r, set: r.settings(), unkept: map[instance.Tile]bool{}}
+// operatorSignals are those that wait from now on until serve obeys them.
+func operatorSignals() chan os.Signal {
+	sigs := make(chan os.Signal, 4)
+	signal.Notify(sigs, unix.SIGHUP, unix.SIGUSR2, unix.SIGQUIT)
+	// Who read the log may go: the instance goes on without it.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
+	return sigs
+}
+
+// newOperator puts the settings of r in force, for tiles that are about to be started.
+func newOperator(ctx context.Context, in *instance.Instance, r *runFlags, n *nets, sigs chan os.Signal, log *slog.Logger) (*operator, error) {
+	op := &operator{sigs: sigs, in: in, log: log, nets: n, r: r, set: r.settings(), unkept: map[instance.Tile]bool{}}
 	op.ending, op.end = context.WithCancel(ctx)
-	op.sigs = make(chan os.Signal, 4)
-	signal.Notify(op.sigs, unix.SIGHUP, unix.SIGUSR2, unix.SIGQUIT)
 	in.Life().SetState(instance.Starting)
 	_, err := in.Life().SetSettings(op.set)
 	return op, err
@@ -83,8 +90,14 @@ func (op *operator) serve(ctx context.Context) error {
 	}
 	defer s.Close()
 	defer context.AfterFunc(ctx, func() { op.drain(false) })()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	slow := slowest{}
+	slow.tell(op.in, nil)
 	for {
 		select {
+		case <-tick.C:
+			slow.tell(op.in, op.log)
 		case sig := <-op.sigs:
 			switch sig {
 			case unix.SIGHUP:

@@ -218,7 +218,7 @@ func lookReady(name string) error {
 	if s.State == "crashed" || s.State == "made" {
 		return fmt.Errorf("%w of the name %q runs: it is %s", instance.ErrNone, s.Name, s.State)
 	}
-	if !v.Ready {
+	if !v.Ready || !v.Whole {
 		return fmt.Errorf("%w: %s: %s", errTimeout, s.Name, v.Why)
 	}
 	return nil

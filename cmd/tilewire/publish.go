@@ -47,6 +47,7 @@ func publishCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			servedTeller(in)()
 			p, err := publish(in, ring, fr, args)
 			if p.Messages > 0 {
 				p.print(asJSON)

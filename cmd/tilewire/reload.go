@@ -32,7 +32,7 @@ func (r *runFlags) again() (*runFlags, error) {
 	}
 	next.texts = keyTexts(cmd)
 	if err := next.check(); err != nil {
-		return nil, fmt.Errorf("%s: %w", next.file, err)
+		return nil, next.blame(next.file, err)
 	}
 	return next, nil
 }

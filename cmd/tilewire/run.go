@@ -69,7 +69,10 @@ func (r *runFlags) check() error {
 	if err := errors.Join(checkClients(r.clients), r.lim.check()); err != nil {
 		return err
 	}
-	for _, a := range r.listen {
+	for i, a := range r.listen {
+		if slices.Contains(r.listen[:i], a) && !strings.HasSuffix(a, ":0") {
+			return usageError{fmt.Errorf("--listen %s: named twice", a)}
+		}
 		if name, ok := strings.CutPrefix(a, "fd:"); ok && name != "" {
 			continue // by number or name: what was passed will tell
 		}
@@ -173,6 +176,7 @@ win over TILEWIRE_... variables, those over the file.`,
 func runInstance(r runFlags, command []string) error {
 	ctx, cancel := stopOnSignal()
 	defer cancel()
+	sigs := operatorSignals()
 	s, pr := &r.shape, &r.pr
 	if err := pr.check(); err != nil {
 		return err
@@ -199,7 +203,7 @@ func runInstance(r runFlags, command []string) error {
 		}
 	}
 	if err := r.check(); err != nil {
-		return err
+		return r.blame(r.file, err)
 	}
 	cpus, err := r.netCPUs()
 	if err != nil {
@@ -234,6 +238,8 @@ func runInstance(r runFlags, command []string) error {
 		return err
 	}
 	remove = true
+	unlink := func() { in.Unlink() }
+	forced.Store(&unlink)
 	if err := in.Give(pr.user); err != nil {
 		return err
 	}
@@ -248,7 +254,7 @@ func runInstance(r runFlags, command []string) error {
 		return err
 	}
 	defer n.close()
-	op, err := newOperator(ctx, in, &r, n, log)
+	op, err := newOperator(ctx, in, &r, n, sigs, log)
 	if err != nil {
 		return err
 	}

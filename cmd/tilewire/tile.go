@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/signal"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/tilewire/tilewire/cmd/tilewire/health"
 	"github.com/tilewire/tilewire/cmd/tilewire/instance"
@@ -111,6 +113,7 @@ func (a tileArgs) enter(kind string) (*instance.Instance, *tile.Cnc, error) {
 			return nil, nil, err
 		}
 	}
+	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE) // who read the log may go
 	dumpOnQuit(fmt.Sprintf("%s:%d", kind, a.id))
 	// So that ps and top tell the tiles apart; at most 15 bytes.
 	_ = os.WriteFile("/proc/self/comm", fmt.Appendf(nil, "tw %s:%d", kind, a.id), 0)

@@ -297,7 +297,7 @@ func (s *Supervisor) died(p *proc, now int64) {
 		s.pending[at].Again = true
 	case p.endBy != 0 && now >= p.endBy,
 		p.spec.Restart == RestartNever,
-		p.spec.Restart == RestartOnFailure && p.exit.Clean() && p.fault == "" && (p.readyAt != 0 || !p.spec.Keep): // before it was ready nothing can have been done
+		p.spec.Restart == RestartOnFailure && p.exit.Clean() && p.fault == "" && (!p.spec.Keep || p.readyAt != 0 || p.cnc != nil && p.cnc.Pid() == pid): // else the tile was never entered
 		p.state, p.due = StateEnded, never
 	case s.o.Refusal != 0 && p.exit == Exit{Code: s.o.Refusal} && !p.everReady && p.fault == "":
 		s.giveUp(p, fmt.Errorf("%w: %s (%v)", ErrRefused, p.spec.name(), p.exit), e.Cause)

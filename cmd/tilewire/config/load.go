@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
+	"golang.org/x/sys/unix"
 )
 
 // ErrConfig: the configuration is not what it must be; the text names the key, the value and what is allowed, and the
@@ -20,9 +22,9 @@ func Load(path string, env []string) (Config, error) {
 	c := Default()
 	var src source
 	if path != "" {
-		text, err := os.ReadFile(path)
+		text, err := read(path)
 		if err != nil {
-			return c, fmt.Errorf("%w: %w", ErrConfig, err)
+			return c, err
 		}
 		if err := c.decode(path, text); err != nil {
 			return c, err
@@ -39,6 +41,47 @@ func Load(path string, env []string) (Config, error) {
 		}
 		return src.place(key)
 	})
+}
+
+// largest is the most bytes of a file.
+const largest = 1 << 20
+
+// read reads a configuration: a file that can be read again at a reload, and whose reading ends.
+func read(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("%w: %s is no regular file, which a reload could read again", ErrConfig, path)
+	}
+	text, err := io.ReadAll(io.LimitReader(f, largest+1))
+	if err == nil && len(text) > largest {
+		err = fmt.Errorf("%s has more than %d bytes", path, largest)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	return text, nil
+}
+
+// Blame shows where a key that is wrong was set: in the environment, or in the file at path with line and caret. False: in neither.
+func Blame(path string, env []string, key, what string) (string, bool) {
+	c := Default()
+	from, err := c.environ(env)
+	if err != nil {
+		return "", false
+	}
+	if name, ok := from[key]; ok {
+		return name + ": " + what, true
+	}
+	text, err := read(path)
+	if err != nil {
+		return "", false
+	}
+	at := source{path, text}.place(key)
+	return strings.Replace(at, "...", what, 1), at != ""
 }
 
 // decode lays the file's keys over c. A list of the file replaces the one before.

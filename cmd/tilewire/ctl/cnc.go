@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -139,10 +140,16 @@ func parseSignal(args []string) (tile.Signal, error) {
 	return s, nil
 }
 
+// own are the kinds of this program's tiles.
+var own = []string{instance.KindNet, "source", "ticker", "admin"}
+
 func cncSignal(in *instance.Instance, name string, s tile.Signal) error {
 	for _, t := range in.Tiles() {
 		if t.String() != name {
 			continue
+		}
+		if s != tile.SignalHalt && slices.Contains(own, t.Kind) {
+			return usagef("%s is this program's own, whose signals are not for others: halt it, or use `tilewire drain|reload|restart`", name)
 		}
 		c, err := cncJoin(in, t)
 		if err != nil {

@@ -20,6 +20,7 @@ const (
 type Verdict struct {
 	Live  bool
 	Ready bool
+	Whole bool // every network tile runs that is to, but those that were given up
 	State instance.State
 	Since int64  // CLOCK_MONOTONIC ns, of the state
 	Why   string // one sentence: why it is not ready, or what is amiss all the same; "" if nothing is
@@ -70,7 +71,7 @@ func New(in *instance.Instance) (*Judge, error) {
 func (j *Judge) Look(now int64) Verdict {
 	j.settings()
 	j.shown = j.shown[:0]
-	v := Verdict{Live: true, Ready: true}
+	v := Verdict{Live: true, Ready: true, Whole: true}
 	v.State, v.Since = j.in.Life().State()
 	nets, up, stuck := 0, 0, 0
 	aside, soft := "", "" // soft: of a network tile that is being started, and whose work others do meanwhile
@@ -101,7 +102,7 @@ func (j *Judge) Look(now int64) Verdict {
 		case t.Kind == KindNet && slices.Contains(j.down, t.ID):
 			aside = fmt.Sprintf("%s was given up; the other network tiles serve", t.Name)
 		case t.Kind == KindNet && (t.Condition == Starting || t.Condition == Died || t.Condition == Unused || t.Condition == Ended || t.Condition == Ending):
-			soft = why
+			soft, v.Whole = why, false
 		case v.Ready:
 			v.Ready, v.Why = false, why
 		}

@@ -141,13 +141,17 @@ func TestJudge(t *testing.T) {
 	cncs["net:1"].SetSignal(tile.SignalUser)
 	verdict("ok", true, true, "")
 	cncs["net:1"].SetSignal(tile.SignalHalt)
-	verdict("unready", true, false, `net:1 \(process \d+\) is ending`)
+	verdict("degraded", true, true, `net:1 \(process \d+\) is ending`) // net:0 serves
 	cncs["net:1"].SetSignal(tile.SignalBoot)
-	verdict("unready", true, false, `net:1 \(process \d+\) is starting`)
+	verdict("degraded", true, true, `net:1 \(process \d+\) is starting`)
 	_ = locks["net:1"].Unlock()
-	verdict("unready", true, false, `net:1 does not run`)
+	verdict("degraded", true, true, `net:1 does not run`)
 	cncs["net:1"].SetSignal(tile.SignalRun)
-	verdict("unready", true, false, `net:1 \(process \d+\) died and has not been started again yet`)
+	verdict("degraded", true, true, `net:1 \(process \d+\) died and has not been started again yet`)
+	_ = locks["net:0"].Unlock() // nobody is left
+	verdict("unready", true, false, `net:. \(process \d+\) died and has not been started again yet`)
+	locks["net:0"] = take(t, cncs["net:0"])
+	beat("net:0")
 	cncs["net:1"].Fail(os.ErrClosed)
 	verdict("unready", true, false, `net:1 failed: file already closed`)
 	_ = locks["net:0"].Unlock()
@@ -208,20 +212,21 @@ func TestJudgeNoSupervisor(t *testing.T) {
 func TestAsk(t *testing.T) {
 	in, j, cncs := made(t)
 	locks := []*shmem.Lock{take(t, cncs["net:0"]), take(t, cncs["net:1"])}
-	defer locks[0].Unlock()
 	in.Life().SetState(instance.Ready)
 	now := shmem.Monotonic()
 	if v := j.Ask(now); !v.Ready {
 		t.Fatalf("%+v", v)
 	}
-	_ = locks[1].Unlock() // it dies
+	_ = locks[0].Unlock() // they die
+	_ = locks[1].Unlock()
 	if v := j.Ask(now + 99e6); !v.Ready {
 		t.Errorf("looked after 99 ms: %+v", v)
 	}
 	if v := j.Ask(now + 100e6); v.Ready {
 		t.Errorf("not looked after 100 ms: %+v", v)
 	}
-	locks[1] = take(t, cncs["net:1"])
+	locks[0], locks[1] = take(t, cncs["net:0"]), take(t, cncs["net:1"])
+	defer locks[0].Unlock()
 	defer locks[1].Unlock()
 	now = shmem.Monotonic() + 200e6
 	if v := j.Ask(now); !v.Ready {

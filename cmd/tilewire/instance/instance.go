@@ -150,6 +150,9 @@ func onlyRead(name string) bool {
 	return err == nil && !slices.ContainsFunc(js, func(j shmem.Joiner) bool { return !j.ReadOnly })
 }
 
+// keeps reports whether the instance was made to be run later, and has not been run yet.
+func (in *Instance) keeps() bool { return in.Info.Keep && in.life.Generation() == 0 }
+
 // Writers counts the processes that are joined and may write, this one included.
 func (in *Instance) Writers() (n int, err error) {
 	js, err := shmem.Joiners(in.Info.Name)
@@ -254,6 +257,9 @@ func Join(name string, access shmem.Access) (*Instance, error) {
 		live, err := Live()
 		if err != nil {
 			return nil, err
+		}
+		if all, err := shmem.List(); len(live) == 0 && access == shmem.ReadOnly && err == nil && len(all) == 1 {
+			live = []string{all[0].Name} // what a crash left may be looked at
 		}
 		switch len(live) {
 		case 0:

@@ -126,6 +126,13 @@ func Sweep(base string) error {
 	return err
 }
 
+// Unlink takes the instance's name and run directory away from under those who are joined, who are about to die: for an end that
+// waits for nobody.
+func (in *Instance) Unlink() {
+	_ = shmem.Unlink(in.Info.Name, true)
+	_ = os.RemoveAll(in.Info.RunDir)
+}
+
 // Clean removes what crashes left of any instance of this user's, as Sweep does, and returns their names.
 func Clean() (names []string, err error) { return sweep(func(string) bool { return true }) }
 
@@ -139,7 +146,7 @@ func sweep(which func(name string) bool) (gone []string, err error) {
 		if e != nil {
 			continue
 		}
-		keep := in.Info.Keep
+		keep := in.keeps()
 		if e = in.Leave(); e != nil || keep {
 			err = errors.Join(err, e)
 			continue

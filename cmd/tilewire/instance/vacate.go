@@ -60,5 +60,10 @@ func kept(reg *shmem.Region) (bool, error) {
 	if err := json.Unmarshal(b, &info); err != nil || info.Name != name {
 		return false, foreign("does not tell which instance it is", "server delete --name")
 	}
+	if life, err := w.Lookup("life"); err == nil && life.Tag == tagLife {
+		if l, err := lifeJoin(life.Mem); err == nil && l.Generation() != 0 {
+			return false, nil // it was run, and crashed
+		}
+	}
 	return info.Keep, nil
 }

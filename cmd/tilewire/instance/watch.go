@@ -47,7 +47,7 @@ func (in *Instance) Status(joined int) Status {
 		switch {
 		case joined > 0:
 			s.State = "unserved"
-		case in.Info.Keep:
+		case in.keeps():
 			s.State = "made"
 		default:
 			s.State = "crashed"
