@@ -224,8 +224,9 @@ func TestAdmin(t *testing.T) {
 		method, path string
 		status       int
 	}{{"POST", "/readyz", 405}, {"GET", "/publish/default", 405}, {"GET", "/nothing", 404}} {
-		if status, _, _ := asks(t, o.Client, x.method, "http://localhost"+x.path); status != x.status {
-			t.Errorf("%s %s: %d", x.method, x.path, status)
+		status, body, h := asks(t, o.Client, x.method, "http://localhost"+x.path)
+		if status != x.status || !strings.HasPrefix(body, `{"error":"`+x.method+" "+x.path) || status == 405 && h.Get("Allow") == "" {
+			t.Errorf("%s %s: %d %v %q", x.method, x.path, status, h, body)
 		}
 	}
 	// A page of another origin sends nothing.

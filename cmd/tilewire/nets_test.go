@@ -424,7 +424,7 @@ func TestNetsGrowOverLeftDown(t *testing.T) {
 	p.exit(4)
 }
 
-// A tile that is to go and stands still is ended when its time is over; requests under way at one that goes are answered.
+// Requests under way at a tile that goes are answered.
 func TestNetsLeaving(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "c.toml")

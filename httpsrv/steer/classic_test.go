@@ -33,4 +33,11 @@ func TestClassicCPU(t *testing.T) {
 			t.Errorf("CPU %d: %v", cpu, got)
 		}
 	}
+	for range 2 { // the second finds nothing
+		if err := Detach(s.fds[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.connect(200, nil)
+	spread(t, s.acceptAll(200), 40, 160)
 }

@@ -85,3 +85,39 @@ func TestSharedLeftDown(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A retired tile is ended when its time is over, and nobody counts on it.
+func TestRetire(t *testing.T) {
+	y := sharing(t, Options{Budget: -1}, "tile", "tile", "tile")
+	y.run(t.Context())
+	<-y.s.AllReady()
+	if err := y.s.Retire(y.specs[1].Kind, 1, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if err := y.s.Retire("none", 1, 0); !errors.Is(err, ErrNoTile) {
+		t.Error(err)
+	}
+	if r := y.s.Status(); r[1].State != StateRunning {
+		t.Errorf("%+v", r[1])
+	}
+	if err := y.s.Retire(y.specs[1].Kind, 1, 0); err != nil {
+		t.Fatal(err)
+	}
+	if e := y.next(Died, 1); !e.Expected || e.Again {
+		t.Errorf("%v", e)
+	}
+	if err := y.s.Restart(y.specs[1].Kind, 1); err != nil { // it is wanted after all
+		t.Fatal(err)
+	}
+	y.next(Ready, 1)
+	if err := y.s.Retire(y.specs[1].Kind, 1, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Kill(y.s.Status()[0].Pid, unix.SIGKILL); err != nil { // the only one that counts
+		t.Fatal(err)
+	}
+	y.next(GaveUp, 0)
+	if err := y.end(); !errors.Is(err, ErrBudget) {
+		t.Error(err)
+	}
+}

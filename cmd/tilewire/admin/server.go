@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -76,7 +77,11 @@ func (s *Server) look() (health.Verdict, []health.Tile) {
 // Handler returns the endpoints. Pages of other origins can neither send anything (cross-origin writes are refused) nor read
 // it: where a browser gets here by TCP, the Host must be an address or localhost, so that no name can be bound to it.
 func (s *Server) Handler() http.Handler {
-	h := http.NewCrossOriginProtection().Handler(s.mux)
+	origin := http.NewCrossOriginProtection()
+	origin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fail(w, http.StatusForbidden, "a page of another origin may not do this")
+	}))
+	h := origin.Handler(http.HandlerFunc(s.route))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if a, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok && a.Network() == "tcp" && !ownHost(r.Host) {
 			fail(w, http.StatusMisdirectedRequest, "Host "+r.Host+" is neither an address nor localhost")
@@ -85,6 +90,28 @@ func (s *Server) Handler() http.Handler {
 		h.ServeHTTP(w, r)
 	})
 }
+
+// route is the mux, whose own refusals are in the words of the others.
+func (s *Server) route(w http.ResponseWriter, r *http.Request) {
+	h, pattern := s.mux.Handler(r)
+	if pattern != "" {
+		s.mux.ServeHTTP(w, r)
+		return
+	}
+	no := refusal{h: w.Header()}
+	h.ServeHTTP(&no, r)
+	fail(w, no.code, fmt.Sprintf("%s %s: %s; / lists what there is", r.Method, r.URL.Path, strings.ToLower(http.StatusText(no.code))))
+}
+
+// refusal takes the status and header of what the mux answers by itself.
+type refusal struct {
+	h    http.Header
+	code int
+}
+
+func (f *refusal) Header() http.Header         { return f.h }
+func (f *refusal) WriteHeader(code int)        { f.code = code }
+func (f *refusal) Write(b []byte) (int, error) { return len(b), nil }
 
 func ownHost(host string) bool {
 	if h, _, err := net.SplitHostPort(host); err == nil {
