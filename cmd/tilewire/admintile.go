@@ -65,7 +65,7 @@ func listenAdmin(addr string, in *instance.Instance) (l listeners, err error) {
 	if err != nil {
 		return l, adminListenError(addr, err)
 	}
-	return listeners{{addr: actual, files: []*os.File{os.NewFile(uintptr(fd), actual)}, made: true}}, nil
+	return listeners{{addr: actual, files: []*os.File{unpolled(fd, actual)}, made: true}}, nil
 }
 
 // adminListenError is listenError in the words of this flag.

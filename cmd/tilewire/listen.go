@@ -70,11 +70,19 @@ func listen(addrs []string, tiles, live int) (l listeners, err error) {
 			return nil, listenError(a, err)
 		}
 		for _, fd := range fds {
-			p.files = append(p.files, os.NewFile(uintptr(fd), p.addr))
+			p.files = append(p.files, unpolled(fd, p.addr))
 		}
 		l = append(l, p)
 	}
 	return l, nil
+}
+
+// unpolled makes a file of a nonblocking socket that this process only hands on. The runtime would have epoll tell it of every connection
+// otherwise: it looks whether the descriptor blocks when the file is made.
+func unpolled(fd int, name string) *os.File {
+	_ = unix.SetNonblock(fd, false)
+	defer unix.SetNonblock(fd, true)
+	return os.NewFile(uintptr(fd), name)
 }
 
 // listenError says what a person can do about a listener that can't be made.

@@ -2,12 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"os"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestBusyPort(t *testing.T) {
@@ -22,6 +26,33 @@ func TestBusyPort(t *testing.T) {
 		p.exit(1)
 		if s := p.err.String(); strings.Count(s, "\n") != 1 || !strings.Contains(s, l.Addr().String()+" is in use by another process; choose another --listen") {
 			t.Errorf("%s: %q", verb, s)
+		}
+	}
+}
+
+// The supervisor is not woken by those who connect: its files of the listeners are not in the runtime's epoll.
+func TestListenersUnpolled(t *testing.T) {
+	l, err := listen([]string{"127.0.0.1:0", "unix:" + t.TempDir() + "/s"}, 2, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	if len(l[0].files) != 2 || len(l[1].files) != 1 {
+		t.Errorf("%v", l)
+	}
+	for _, p := range l {
+		for _, f := range p.files {
+			if err := f.SetDeadline(time.Now()); !errors.Is(err, os.ErrNoDeadline) {
+				t.Errorf("%s is polled: %v", p.addr, err)
+			}
+			if err := onFd(f, func(fd int) error {
+				if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err != nil || flags&unix.O_NONBLOCK == 0 {
+					return errors.New("it blocks")
+				}
+				return nil
+			}); err != nil {
+				t.Errorf("%s: %v", p.addr, err)
+			}
 		}
 	}
 }
