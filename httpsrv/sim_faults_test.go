@@ -80,14 +80,14 @@ var simFaults = []simFault{
 		}`, `c.flags |= flMore
 			if FAULT { c.flags &^= flMore }
 		}`},
-	{"a successor trusts the plan, and not the kernel's count", "adopt.go", `n := counted(took - p.pos)`, `n := counted(took - p.pos); if FAULT { n = 0 }`},
-	{"a successor forgets the bytes that were received last", "adopt.go", `r.end = got`, `if !(FAULT) { r.end = got }`},
-	{"a successor answers a ping again", "adopt.go", `end, ok := t.answeredPing(c, piece); ok && `, `end, ok := t.answeredPing(c, piece); !(FAULT) && ok && `},
+	{"a successor trusts the plan, and not the kernel's count", "mend.go", `n := counted(took - p.pos)`, `n := counted(took - p.pos); if FAULT { n = 0 }`},
+	{"a successor forgets the bytes that were received last", "mend.go", `r.end = got`, `if !(FAULT) { r.end = got }`},
+	{"a successor answers a ping again", "mend.go", `end, ok := t.answeredPing(c, piece); ok && `, `end, ok := t.answeredPing(c, piece); !(FAULT) && ok && `},
 	{"a successor has a message sent again", "deliver.go", `t.pend[last-1].off == off {`, `t.pend[last-1].off == off && !(FAULT) {`},
 	{"a successor does not walk what its predecessor died before", "reader.go", `side(m)
 			rd.line.seen = s`, `if FAULT { rd.line.seen = s }; side(m)
 			rd.line.seen = s`},
-	{"a successor does not know that a client stands inside a frame", "adopt.go", `ok && b == cur {`, `FAULT || ok && b == cur {`},
+	{"a successor does not know that a client stands inside a frame", "mend.go", `ok && b == cur {`, `FAULT || ok && b == cur {`},
 	{"a proxy's header counts as read before its address is there", "proxied.go", `	switch {
 	case h.Own:`, `	if FAULT { early := rx; early.done = uint64(h.Len); c.rxCommit(&early); step(ptAnswered) }
 	switch {

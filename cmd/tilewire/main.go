@@ -106,7 +106,7 @@ func exitCode(err error) int {
 	case errors.As(err, &usage), errors.Is(err, feed.ErrFraming), errors.Is(err, config.ErrConfig), errors.Is(err, httpsrv.ErrParams), errors.Is(err, shmem.ErrBadName),
 		errors.Is(err, shmem.ErrBadSize), errors.Is(err, instance.ErrUser), errors.Is(err, topo.ErrRefused), cobraUsage(err):
 		return exitUsage
-	case errors.Is(err, shmem.ErrNoMemory), errors.Is(err, shmem.ErrNoPages), errors.Is(err, shmem.ErrMlock), errors.Is(err, steer.ErrPermission), errors.Is(err, steer.ErrUnsupported),
+	case errors.Is(err, shmem.ErrNoMemory), errors.Is(err, shmem.ErrNoPages), errors.Is(err, shmem.ErrMlock), errors.Is(err, unix.EMFILE), errors.Is(err, steer.ErrPermission), errors.Is(err, steer.ErrUnsupported),
 		errors.Is(err, sandbox.ErrHost):
 		return exitHost
 	case errors.Is(err, errCommand), errors.Is(err, sandbox.ErrPrivileged):
