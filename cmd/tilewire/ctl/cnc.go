@@ -108,7 +108,7 @@ func cncSignalCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "signal TILE (halt | user N)", Short: "Tell a tile to end, or hand it one of its own signals", Args: argCount(2, 3),
 		Long: `Signal a tile that runs. halt: it ends in order; its supervisor does not start it again then
-(tilewire run keeps the instance up without it). user N: a signal of the tile's own, N from 4 on,
+(tilewire run keeps the instance up without it). user N: a signal of a tile of your own, N from 4 on,
 which it takes at its next look, within 100 ms; while it has not yet taken the last one, another is refused.`,
 		Example: "  tilewire cnc signal source:0 halt\n  tilewire cnc signal mytile:0 user 5",
 		RunE: func(cmd *cobra.Command, args []string) error {
