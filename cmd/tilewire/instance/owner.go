@@ -133,8 +133,12 @@ func (in *Instance) Unlink() {
 	_ = os.RemoveAll(in.Info.RunDir)
 }
 
-// Clean removes what crashes left of any instance of this user's, as Sweep does, and returns their names.
-func Clean() (names []string, err error) { return sweep(func(string) bool { return true }) }
+// Clean removes what crashes left of any instance of this user's, as Sweep does, and returns their names; also run directories and
+// admin sockets without any memory.
+func Clean() (names []string, err error) {
+	defer tidy()
+	return sweep(func(string) bool { return true })
+}
 
 func sweep(which func(name string) bool) (gone []string, err error) {
 	all, err := shmem.List()
@@ -144,6 +148,11 @@ func sweep(which func(name string) bool) (gone []string, err error) {
 		}
 		in, e := Join(i.Name, shmem.ReadOnly)
 		if e != nil {
+			if ofAnotherBuild(i.Name, e) {
+				if reaped, e := shmem.Reap(i.Name); e == nil && len(reaped) > 0 {
+					gone = append(gone, i.Name)
+				}
+			}
 			continue
 		}
 		keep := in.keeps()

@@ -4,12 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
+	"time"
 
 	"github.com/tilewire/tilewire/cmd/tilewire/control"
+	"github.com/tilewire/tilewire/shmem"
 )
 
 // Bell returns the path of a network tile's doorbell.
@@ -138,4 +142,42 @@ func removeRunDir(dir string) {
 		}
 	}
 	_ = os.Remove(dir)
+}
+
+// startsWithin is how long an instance may take from its run directory to its memory.
+const startsWithin = 10 * time.Second
+
+// tidy removes run directories, and admin sockets beside them, of instances that have no memory (any more): what is this user's own,
+// nobody listens at, and is older than a start takes.
+func tidy() {
+	base, err := runDirPath("x")
+	if err != nil {
+		return
+	}
+	base = filepath.Dir(base)
+	all, err := shmem.List()
+	if err != nil {
+		return
+	}
+	known := map[string]bool{}
+	for _, i := range all {
+		known[i.Name] = true
+	}
+	entries, _ := os.ReadDir(base)
+	for _, e := range entries {
+		fi, err := e.Info()
+		name := strings.TrimSuffix(e.Name(), ".sock")
+		path := filepath.Join(base, e.Name())
+		switch {
+		case err != nil, known[name], owner(fi) != os.Geteuid(), time.Since(fi.ModTime()) < startsWithin:
+		case fi.IsDir():
+			removeRunDir(path)
+		case fi.Mode()&fs.ModeSocket != 0 && name != e.Name():
+			if c, err := net.Dial("unix", path); errors.Is(err, syscall.ECONNREFUSED) {
+				_ = os.Remove(path)
+			} else if err == nil {
+				_ = c.Close()
+			}
+		}
+	}
 }

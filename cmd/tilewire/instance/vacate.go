@@ -37,6 +37,19 @@ func vacate(name string) error {
 	return nil
 }
 
+// ofAnotherBuild reports whether what Join refused with err is an instance that a crash left, of another build.
+func ofAnotherBuild(name string, err error) bool {
+	if !errors.Is(err, ErrForeign) {
+		return false
+	}
+	reg, err := shmem.Open(name, shmem.ReadOnly)
+	if err != nil {
+		return false
+	}
+	keep, err := kept(reg)
+	return errors.Join(err, reg.Leave()) == nil && !keep
+}
+
 // kept reports whether the instance in reg was made to be run later, or with ErrForeign that it is none.
 func kept(reg *shmem.Region) (bool, error) {
 	name := reg.Name()

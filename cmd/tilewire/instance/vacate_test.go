@@ -90,8 +90,25 @@ func TestVacateInstance(t *testing.T) {
 	if _, err := Join("a", shmem.ReadOnly); !errors.Is(err, ErrForeign) {
 		t.Fatalf("Join of another build's: %v", err)
 	}
+	if all, err := All(); err != nil || len(all) != 1 || all[0].Name != "a" || all[0].State != "of another build" {
+		t.Errorf("%+v, %v", all, err)
+	}
 	if err := remake(); err != nil {
 		t.Errorf("over another build's: %v", err)
+	}
+	in = create(t, "a")
+	if obj, err = in.Wksp.Lookup("server"); err != nil {
+		t.Fatal(err)
+	}
+	clear(obj.Mem.Bytes()[:64])
+	if names, err := Clean(); err != nil || len(names) != 0 {
+		t.Errorf("while it is joined: %v, %v", names, err)
+	}
+	if err := in.Leave(); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := Clean(); err != nil || len(names) != 1 || names[0] != "a" {
+		t.Errorf("%v, %v", names, err)
 	}
 
 	in, err = Create(Info{Name: "a", Keep: true}, params(), tiles, shmem.Options{})

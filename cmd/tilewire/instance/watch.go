@@ -25,7 +25,7 @@ type TileStatus struct {
 // Status is what there is to know of an instance from outside.
 type Status struct {
 	Name   string       `json:"name"`
-	State  string       `json:"state"` // starting ready draining stopping, or without a supervisor: unserved made crashed
+	State  string       `json:"state"` // starting ready draining stopping, or without a supervisor: unserved made crashed; or of another build
 	Since  int64        `json:"since_monotonic_ns"`
 	Pid    int          `json:"supervisor_pid"` // of the last one
 	Listen []string     `json:"listen"`
@@ -114,6 +114,9 @@ func All() ([]Status, error) {
 		if e != nil { // something else's, another user's, or gone meanwhile
 			if !errors.Is(e, ErrForeign) && !errors.Is(e, ErrNone) && !errors.Is(e, shmem.ErrPermission) {
 				err = errors.Join(err, e)
+			}
+			if ofAnotherBuild(r.Name, e) {
+				list = append(list, Status{Name: r.Name, State: "of another build", Listen: []string{}, Tiles: []TileStatus{}})
 			}
 			continue
 		}
