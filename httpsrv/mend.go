@@ -51,7 +51,7 @@ func (t *NetTile) mendEvents(slot uint32, c *conn, h *heritage) {
 	}
 	switch e.kind {
 	case evRequest:
-		if c.state == stAwait && c.tag == noTag {
+		if c.state == stAwait && c.tag == noTag && e.end > c.rxNow().done { // else it is that of the connection's request before
 			c.tag = e.pos
 		}
 	case evOpen:

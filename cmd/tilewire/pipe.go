@@ -183,7 +183,7 @@ func pipeServe(ctx context.Context, fl pipeFlags, fr feed.Framing) error {
 	c, err := launch(specs, defaultBudget, heartbeatTimeout, func(c *crew, e topo.Event) {
 		logBad(log, e)
 		switch {
-		case !inputEnded.Load():
+		case !inputEnded.Load() || ctx.Err() != nil:
 		case e.What == topo.Ready: // a successor, which was not told
 			_ = raise(in, 0, sigEndOfInput)
 		case e.What == topo.Died && !e.Again:
@@ -206,8 +206,9 @@ func pipeServe(ctx context.Context, fl pipeFlags, fr feed.Framing) error {
 	in.Life().SetState(instance.Draining)
 	if ctx.Err() != nil {
 		c.Stop()
+	} else {
+		_ = raise(in, 0, sigEndOfInput) // one that is being started will be told when it is ready
 	}
-	_ = raise(in, 0, sigEndOfInput) // one that is being started will be told when it is ready
 	return errors.Join(pumpErr, c.wait())
 }
 

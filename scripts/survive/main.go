@@ -113,6 +113,7 @@ func survive(ctx context.Context, o options) (*report, error) {
 	}
 	defer a.stop()
 	r := newReport(o)
+	defer r.counters(s)
 	f, err := newField(o, s, a, r)
 	if err != nil {
 		return nil, err

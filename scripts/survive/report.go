@@ -43,6 +43,22 @@ func (r *report) late(ns int64) {
 	}
 }
 
+// counters notes what the tiles counted, where clients noticed something.
+func (r *report) counters(s *server) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.first) == 0 {
+		return
+	}
+	var all []string
+	for i, name := range s.cnt.Names() {
+		if n := s.cnt.Cell(i).Load(); n != 0 && (strings.HasPrefix(name, "closed_") || strings.Contains(name, "reject") || strings.Contains(name, "error") || name == "app_lost" || name == "buffer_waits") {
+			all = append(all, fmt.Sprintf("%s %d", name, n))
+		}
+	}
+	r.first = append(r.first, "the tile counted: "+strings.Join(all, ", "))
+}
+
 // fault is something that a client noticed.
 func (r *report) fault(kind, format string, args ...any) {
 	r.mu.Lock()
