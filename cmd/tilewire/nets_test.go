@@ -54,6 +54,17 @@ func (p *proc) countsAre(name string, want ...uint64) {
 	}
 }
 
+// countFile is a configuration whose number of network tiles count sets.
+func countFile(t *testing.T, most int, rest string) (file string, count func(n int)) {
+	file = filepath.Join(t.TempDir(), "c.toml")
+	return file, func(n int) {
+		t.Helper()
+		if err := os.WriteFile(file, fmt.Appendf(nil, "[layout]\nnet_tile_count = %d\nnet_tile_max = %d\n%s", n, most, rest), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // canSteer skips where the program cannot be loaded.
 func (p *proc) canSteer() {
 	p.Helper()
@@ -66,13 +77,7 @@ func (p *proc) canSteer() {
 // come again, nobody else notices.
 func TestNetsGrowAndShrink(t *testing.T) {
 	t.Parallel()
-	file := filepath.Join(t.TempDir(), "c.toml")
-	count := func(n int) {
-		t.Helper()
-		if err := os.WriteFile(file, fmt.Appendf(nil, "[layout]\nnet_tile_count = %d\nnet_tile_max = 3\n", n), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	file, count := countFile(t, 3, "")
 	count(2)
 	p := runs(t, "grow", "--config", file)
 	p.canSteer()
@@ -360,13 +365,7 @@ func TestSteeringWithoutRight(t *testing.T) {
 // would be left.
 func TestNetsGrowOverLeftDown(t *testing.T) {
 	t.Parallel()
-	file := filepath.Join(t.TempDir(), "c.toml")
-	count := func(n int) {
-		t.Helper()
-		if err := os.WriteFile(file, fmt.Appendf(nil, "[layout]\nnet_tile_count = %d\nnet_tile_max = 2\n[supervisor]\nrestart_max_per_minute = 0\n", n), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	file, count := countFile(t, 2, "[supervisor]\nrestart_max_per_minute = 0\n")
 	count(2)
 	p := runs(t, "over", "--config", file)
 	p.canSteer()
@@ -427,13 +426,7 @@ func TestNetsGrowOverLeftDown(t *testing.T) {
 // Requests under way at a tile that goes are answered.
 func TestNetsLeaving(t *testing.T) {
 	t.Parallel()
-	file := filepath.Join(t.TempDir(), "c.toml")
-	count := func(n int) {
-		t.Helper()
-		if err := os.WriteFile(file, fmt.Appendf(nil, "[layout]\nnet_tile_count = %d\nnet_tile_max = 2\n", n), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	file, count := countFile(t, 2, "")
 	count(2)
 	p := runs(t, "leaving", "--config", file)
 	p.canSteer()

@@ -203,12 +203,8 @@ func (n *netTile) over(now int64) bool {
 func (n *netTile) leave() {
 	code, text, why := uint16(httpsrv.CodeGoingAway), "shutting down", httpsrv.CloseShutdown
 	var v instance.Settings
-	if state, _ := n.life.State(); state == instance.Stopping {
-		v.Restarting = ""
-	} else if _, err := n.life.Settings(&v); err != nil {
-		v.Restarting = ""
-	}
-	if v.Restarting == n.name {
+	state, _ := n.life.State()
+	if _, err := n.life.Settings(&v); err == nil && state != instance.Stopping && v.Restarting == n.name {
 		if n.kept && !v.Unkept {
 			n.HandOver()
 			return

@@ -245,6 +245,18 @@ func ringOf(in *instance.Instance, topic string) (int, error) {
 	return ring, nil
 }
 
+// joinTopic joins an instance, and finds a topic's ring in it.
+func joinTopic(name, topic string, access shmem.Access) (in *instance.Instance, ring int, err error) {
+	if in, err = instance.Join(name, access); err != nil {
+		return nil, 0, err
+	}
+	if ring, err = ringOf(in, topic); err != nil {
+		_ = in.Leave()
+		return nil, 0, err
+	}
+	return in, ring, nil
+}
+
 // produce takes the producer's role of a topic's ring.
 func produce(in *instance.Instance, ring int) (*httpsrv.Stage, error) {
 	st, err := in.Produce(ring, publishBound)
@@ -295,9 +307,14 @@ func pump(ctx context.Context, in *instance.Instance, ring int, fr feed.Framing,
 	buf := make([]byte, 256<<10)
 	var told feed.Stats
 	nextTell := time.Time{}
-	evicted, err := newEvictions(in)
-	if err != nil {
-		return err
+	evicted := slowest{}
+	evicted.each(in, func(int, httpsrv.CloseReason, uint64) {}) // of those before nobody is told
+	tellEvicted := func() {
+		evicted.each(in, func(_ int, why httpsrv.CloseReason, n uint64) {
+			if why == httpsrv.CloseWsClientTooSlow {
+				fmt.Fprintf(os.Stderr, "  %d clients evicted: %v\n", n, why)
+			}
+		})
 	}
 	for ctx.Err() == nil {
 		n, err := wake.read(unix.Stdin, buf)
@@ -314,7 +331,7 @@ func pump(ctx context.Context, in *instance.Instance, ring int, fr feed.Framing,
 					report(f.Stats, st.Max())
 					told = f.Stats
 				}
-				evicted.tell()
+				tellEvicted()
 				nextTell = time.Now().Add(time.Second)
 			}
 		}
@@ -333,33 +350,11 @@ func pump(ctx context.Context, in *instance.Instance, ring int, fr feed.Framing,
 	if bad(f.Stats) != bad(told) {
 		report(f.Stats, st.Max())
 	}
-	evicted.tell()
+	tellEvicted()
 	if f.Stats.Binary > 0 {
 		fmt.Fprintf(os.Stderr, "  %d of %d messages were not UTF-8 and went out as binary\n", f.Stats.Binary, f.Stats.Messages)
 	}
 	return err
-}
-
-// evictions tells of clients that were too slow.
-type evictions struct {
-	cell *tile.Cell
-	told uint64
-}
-
-func newEvictions(in *instance.Instance) (*evictions, error) {
-	cnt, err := in.Server.Counters(0)
-	if err != nil {
-		return nil, err
-	}
-	c := cnt.Lookup("closed_" + httpsrv.CloseWsClientTooSlow.Name())
-	return &evictions{cell: c, told: c.Load()}, nil
-}
-
-func (e *evictions) tell() {
-	if n := e.cell.Load(); n != e.told {
-		fmt.Fprintf(os.Stderr, "  %d clients evicted: %v\n", n-e.told, httpsrv.CloseWsClientTooSlow)
-		e.told = n
-	}
 }
 
 func bad(s feed.Stats) uint64 { return s.TooLarge + s.Lost }

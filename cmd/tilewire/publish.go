@@ -38,15 +38,11 @@ func publishCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			in, err := instance.Join(name, shmem.ReadWrite)
+			in, ring, err := joinTopic(name, topic, shmem.ReadWrite)
 			if err != nil {
 				return err
 			}
 			defer in.Leave()
-			ring, err := ringOf(in, topic)
-			if err != nil {
-				return err
-			}
 			servedTeller(in)()
 			p, err := publish(in, ring, fr, args)
 			if p.Messages > 0 {

@@ -14,8 +14,8 @@ var slowReasons = []httpsrv.CloseReason{httpsrv.CloseWsClientTooSlow, httpsrv.Cl
 // second, and not one by one.
 type slowest map[int][]uint64
 
-// tell logs those of the time since the last call; log nil: only counts them.
-func (s slowest) tell(in *instance.Instance, log *slog.Logger) {
+// each calls f with how many there were since the last call, for each network tile and reason of which there were any.
+func (s slowest) each(in *instance.Instance, f func(id int, why httpsrv.CloseReason, n uint64)) {
 	for id := range int(in.Server.Params().TileCnt) {
 		c, err := in.Server.Counters(id)
 		if err != nil {
@@ -26,10 +26,17 @@ func (s slowest) tell(in *instance.Instance, log *slog.Logger) {
 		}
 		for i, why := range slowReasons {
 			n := c.Lookup("closed_" + why.Name()).Load()
-			if more := n - s[id][i]; more != 0 && log != nil {
-				log.Warn("clients evicted", "tile", instance.Tile{Kind: kindNet, ID: id}.String(), "clients", more, "reason", why.String())
+			if more := n - s[id][i]; more != 0 {
+				f(id, why, more)
 			}
 			s[id][i] = n
 		}
 	}
+}
+
+// tell logs them.
+func (s slowest) tell(in *instance.Instance, log *slog.Logger) {
+	s.each(in, func(id int, why httpsrv.CloseReason, n uint64) {
+		log.Warn("clients evicted", "tile", instance.Tile{Kind: kindNet, ID: id}.String(), "clients", n, "reason", why.String())
+	})
 }

@@ -37,13 +37,7 @@ func TestTileKilled(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer local.Close()
-			if _, err := local.Write([]byte("GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")); err != nil {
-				t.Fatal(err)
-			}
-			r := bufio.NewReader(local)
-			if resp, err := http.ReadResponse(r, nil); err != nil || resp.StatusCode != 101 {
-				t.Fatal(resp, err)
-			}
+			r := upgrade(t, local)
 			for _, text := range []string{"one", "two", "three"} {
 				old := children(t, p.cmd.Process.Pid)["tw net:0"]
 				if err := unix.Kill(old, unix.SIGKILL); err != nil {
@@ -95,13 +89,7 @@ func TestPipeTileKilledAtEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if _, err := c.Write([]byte("GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")); err != nil {
-		t.Fatal(err)
-	}
-	r := bufio.NewReader(c)
-	if resp, err := http.ReadResponse(r, nil); err != nil || resp.StatusCode != 101 {
-		t.Fatal(resp, err)
-	}
+	r := upgrade(t, c)
 	const n, size = 100, 60_000 // more than the kernel takes for a client that does not read
 	for range n {
 		p.write(strings.Repeat("x", size) + "\n")
@@ -122,4 +110,17 @@ func TestPipeTileKilledAtEnd(t *testing.T) {
 		t.Errorf("%d bytes of %d, %v: %q", len(all), want, err, all[max(0, len(all)-20):])
 	}
 	p.exit(0)
+}
+
+// upgrade makes a WebSocket of a connection, and returns what comes by it.
+func upgrade(t *testing.T, c net.Conn) *bufio.Reader {
+	t.Helper()
+	if _, err := c.Write([]byte("GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewReader(c)
+	if resp, err := http.ReadResponse(r, nil); err != nil || resp.StatusCode != 101 {
+		t.Fatal(resp, err)
+	}
+	return r
 }

@@ -31,15 +31,11 @@ memory, without a tile; whoever reads too slowly is told how many messages are l
   tilewire tail --topic news --since 4711 --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			in, err := instance.Join(name, shmem.ReadOnly)
+			in, ring, err := joinTopic(name, topic, shmem.ReadOnly)
 			if err != nil {
 				return err
 			}
 			defer in.Leave()
-			ring, err := ringOf(in, topic)
-			if err != nil {
-				return err
-			}
 			var f *httpsrv.Follower
 			if cmd.Flags().Changed("since") {
 				f, err = in.Server.FollowFrom(ring, httpsrv.Seq(since))

@@ -17,7 +17,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -146,16 +145,18 @@ const readersGo = time.Second
 
 // onlyRead reports whether nobody but readers is joined.
 func onlyRead(name string) bool {
-	js, err := shmem.Joiners(name)
-	return err == nil && !slices.ContainsFunc(js, func(j shmem.Joiner) bool { return !j.ReadOnly })
+	n, err := writers(name)
+	return err == nil && n == 0
 }
 
 // keeps reports whether the instance was made to be run later, and has not been run yet.
 func (in *Instance) keeps() bool { return in.Info.Keep && in.life.Generation() == 0 }
 
 // Writers counts the processes that are joined and may write, this one included.
-func (in *Instance) Writers() (n int, err error) {
-	js, err := shmem.Joiners(in.Info.Name)
+func (in *Instance) Writers() (n int, err error) { return writers(in.Info.Name) }
+
+func writers(name string) (n int, err error) {
+	js, err := shmem.Joiners(name)
 	for _, j := range js {
 		if !j.ReadOnly {
 			n++
