@@ -34,6 +34,7 @@ func (t *NetTile) accept(l *listener) (n int) {
 		switch e {
 		case 0:
 			t.admit(fd)
+			t.opt.Steering.Took()
 		case unix.EAGAIN:
 			l.more = false
 			t.drained()
@@ -90,6 +91,7 @@ func (t *NetTile) turnAway(l *listener) bool {
 		t.cnt.Cell(cntRejected).Inc()
 		t.refuseSocket(fd, 503)
 		t.refused.expire(0)
+		t.opt.Steering.Took()
 	}
 	t.reserve = openReserve()
 	l.more = e != unix.EAGAIN // the kernel asks for the descriptor first, and only then whether anybody is there

@@ -7,12 +7,12 @@
 //	            |  ^
 //	     counts v  | mode, live tiles, loads
 //	          shared array  <---- supervisor: SetMode, SetLive
-//	                        <---- tiles: SetLoad, Drained
+//	                        <---- tiles: SetLoad, Took, Drained
 //
 // The supervisor, who has CAP_BPF, calls Load, and Insert for each tile's listener at each address; SetLive when a tile is
 // ready, drains, stands still or has died. A tile inherits the descriptor of the shared array and calls Join, which
-// needs no right and no bpf(2), only mmap; its hot path is a store when its number of connections changes and one when its backlog
-// is empty.
+// needs no right and no bpf(2), only mmap; its hot path is a store when its number of connections changes and one when it has
+// taken a connection.
 //
 // The program (program.c, type sk_reuseport, attached as select-or-migrate) is asked for each SYN, and when a listener is
 // closed, for each connection that waits there: it moves to a live tile instead of being reset.
@@ -23,7 +23,7 @@
 //	no program             a listener's end resets who waits there, unless net.ipv4.tcp_migrate_req is 1
 //	chosen tile has none   (closed, and not yet known to be dead) up to two other live tiles are tried, then the kernel's hash
 //	no live tile           the kernel's hash, over all listeners
-//	tile stands still      Least counts what was sent to it and not acknowledged by Drained: it gets its share and no more
+//	tile stands still      Least counts what was sent to it and not taken: it gets its share and no more
 //	supervisor dies        all goes on as it was said last; tiles go on telling their loads
 //
 // # Who writes what

@@ -148,7 +148,7 @@ func TestAnyLoad(t *testing.T) {
 	s.insert(st, 0)
 	for i, v := range []uint64{^uint64(0), 1 << 63, 1 << 39, 0} {
 		st.s.tile[i].load.Store(v)
-		st.s.tile[i].pend.Store(v)
+		st.s.tile[i].seen.Store(-v)
 	}
 	s.connect(100, nil)
 	if got := s.acceptAll(100); got[0] != 0 || got[1] != 50 || got[2] != 0 || got[3] != 50 {

@@ -44,8 +44,9 @@ struct tile {
 	__u64 live;
 	__u64 pad0[15];
 	__u64 load;
-	__u64 pad1[15];
-	__u64 pend;
+	__u64 seen;
+	__u64 pad1[14];
+	__u64 sent;
 	__u64 selected;
 	__u64 migrated;
 	__u64 pad2[13];
@@ -180,9 +181,10 @@ __noinline __u32 choose(__u64 key, __u32 tiles, __u32 least, __u32 a, __u32 b)
 		struct tile *t = the_tile(i);
 		if (!t)
 			break;
+		__u64 seen = READ(t->seen), pending = READ(t->sent) - seen; // in this order: it is never below
 		__u64 score = mix(key + i * 0x9e3779b97f4a7c15ull) >> 2;
 		if (least) // a tile may write what it likes
-			score = ((READ(t->load) & MOST) + (READ(t->pend) & MOST)) << 16 | (score & 0xffff);
+			score = ((READ(t->load) & MOST) + (pending & MOST)) << 16 | (score & 0xffff);
 		__u64 may = when(READ(t->live)) & when(i ^ a) & when(i ^ b);
 		may &= when((score - best) >> 63); // lower
 		HIDE(may);
@@ -220,7 +222,7 @@ int steer(struct sk_reuseport_md *ctx)
 				break; // none is live
 		}
 		if (new) // if it has no listener as well: it would be everybody's choice
-			COUNT(t->pend);
+			COUNT(t->sent);
 		__u32 slot = at;
 		if (bpf_sk_select_reuseport(ctx, &listeners, &slot, 0) == 0) {
 			__u64 moved = ctx->migrating_sk != 0, came = new - moved;

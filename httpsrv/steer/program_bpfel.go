@@ -39,8 +39,9 @@ type programTile struct {
 	Live     uint64
 	Pad0     [15]uint64
 	Load     uint64
-	Pad1     [15]uint64
-	Pend     uint64
+	Seen     uint64
+	Pad1     [14]uint64
+	Sent     uint64
 	Selected uint64
 	Migrated uint64
 	Pad2     [13]uint64

@@ -16,7 +16,7 @@ const (
 
 	cellSize      = 384 // bytes
 	sharedMagic   = 0x7265657473656c74
-	sharedVersion = 1
+	sharedVersion = 2
 )
 
 // The BPF array that supervisor, tiles and program map consists of cells, 384 bytes or three line pairs each:
@@ -52,7 +52,8 @@ type head struct {
 //
 //	  0 live      1 or 0                                            writer: supervisor
 //	128 load      connections that the tile has                     writer: tile
-//	256 pend      SYNs sent to it since its backlog was last empty  writer: program adds, tile clears
+//	136 seen      so many of sent it took, or will never see        writer: tile
+//	256 sent      connections that it was to get                    writer: program
 //	264 selected  SYNs sent to it                                   writer: program
 //	272 migrated  connections that came from a closed listener      writer: program
 //	384
@@ -61,8 +62,9 @@ type tileCell struct {
 	live     atomic.Uint64
 	_        [15]uint64
 	load     atomic.Uint64
-	_        [15]uint64
-	pend     atomic.Uint64
+	seen     atomic.Uint64
+	_        [14]uint64
+	sent     atomic.Uint64
 	selected atomic.Uint64
 	migrated atomic.Uint64
 	_        [13]uint64
@@ -138,7 +140,7 @@ type Stats struct {
 type TileStats struct {
 	Live     bool
 	Load     uint64 // connections, as it said
-	Pending  uint64 // SYNs sent to it since it last found its backlog empty
+	Pending  uint64 // were sent to it and not taken yet
 	Selected uint64 // SYNs sent to it
 	Migrated uint64 // connections that came to it from a closed listener
 }
@@ -164,7 +166,8 @@ func (s *shared) stats() Stats {
 		Empty: s.empty.Load(), Other: s.other.Load(), Tiles: make([]TileStats, len(s.tile))}
 	for i := range s.tile {
 		t := &s.tile[i]
-		st.Tiles[i] = TileStats{Live: t.live.Load() != 0, Load: t.load.Load(), Pending: t.pend.Load(),
+		seen := t.seen.Load() // before sent, which is never below it
+		st.Tiles[i] = TileStats{Live: t.live.Load() != 0, Load: t.load.Load(), Pending: t.sent.Load() - seen,
 			Selected: t.selected.Load(), Migrated: t.migrated.Load()}
 		if st.Tiles[i].Live {
 			st.Live++

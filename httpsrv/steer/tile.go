@@ -15,7 +15,8 @@ type Tile struct {
 }
 
 // Join maps the array whose descriptor (Steering.File) this process inherited, as the tile of that index; fd may be closed
-// afterwards. The tile begins with no connection and nothing pending. Errors: ErrNotShared, ErrLayout, ErrParams.
+// afterwards. The tile has the connections that SetLoad says from now on,
+// and what was sent to its predecessor is pending, until Drained. Errors: ErrNotShared, ErrLayout, ErrParams.
 func Join(fd, tile int) (*Tile, error) {
 	m, err := mapShared(fd)
 	if err != nil {
@@ -40,8 +41,6 @@ func join(m shmem.Mem, tile int) (*Tile, error) {
 	}
 	t := &Tile{t: &s.tile[tile]}
 	t.moved = t.t.migrated.Load()
-	t.SetLoad(0)
-	t.Drained()
 	return t, nil
 }
 
@@ -52,11 +51,22 @@ func (t *Tile) SetLoad(n uint64) {
 	}
 }
 
-// Drained says that accept gave EAGAIN: whoever was on the way is in the load by now. Call it after SetLoad. A tile that
-// never calls it, since it stands still, is taken to have all that it was sent.
+// Took says that accept gave one: he is in the load from now on, and was pending. A tile that never calls it, since it stands still,
+// is taken to have all that it was sent.
+func (t *Tile) Took() {
+	if t != nil {
+		if n := t.t.seen.Load(); n != t.t.sent.Load() {
+			t.t.seen.Store(n + 1)
+		}
+	}
+}
+
+// Drained says that accept gave EAGAIN: whoever is pending still has given up, or is in the middle of the handshake.
 func (t *Tile) Drained() {
-	if t != nil && t.t.pend.Load() != 0 {
-		t.t.pend.Store(0)
+	if t != nil {
+		if n := t.t.sent.Load(); n != t.t.seen.Load() {
+			t.t.seen.Store(n)
+		}
 	}
 }
 

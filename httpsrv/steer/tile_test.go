@@ -26,19 +26,28 @@ func TestTile(t *testing.T) {
 		}
 	}
 	s.tile[130].load.Store(9)
-	s.tile[130].pend.Store(9)
+	s.tile[130].sent.Store(9)
 	s.tile[130].migrated.Store(9)
 	j, err := join(m, 130)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if j.Moved() || s.tile[130].load.Load() != 0 || s.tile[130].pend.Load() != 0 {
-		t.Error("a tile begins with", s.stats().Tiles[130])
+	if ts := s.stats().Tiles[130]; j.Moved() || ts.Load != 9 || ts.Pending != 9 {
+		t.Error("a successor begins with", ts)
+	}
+	j.Took()
+	if n := s.stats().Tiles[130].Pending; n != 8 {
+		t.Error(n, "pending after one was taken")
+	}
+	j.Drained()
+	j.Took() // one whom the program was not asked about
+	if n := s.stats().Tiles[130].Pending; n != 0 {
+		t.Error(n, "pending of nobody")
 	}
 	done := make(chan bool)
 	go func() { // the program's and the supervisor's part
 		for range 1000 {
-			s.tile[130].pend.Add(1)
+			s.tile[130].sent.Add(1)
 			s.setLive(130, true)
 			s.setLive(131, false)
 		}
@@ -47,8 +56,10 @@ func TestTile(t *testing.T) {
 	}()
 	for i := range 1000 {
 		j.SetLoad(uint64(i))
-		j.Drained()
-		_ = s.stats()
+		j.Took()
+		if n := s.stats().Tiles[130].Pending; n > 1000 {
+			t.Fatal(n, "pending")
+		}
 	}
 	<-done
 	j.Drained()
@@ -73,6 +84,7 @@ func TestTile(t *testing.T) {
 	}
 	var none *Tile
 	none.SetLoad(1)
+	none.Took()
 	none.Drained()
 	if none.Moved() || none.Leave() != nil {
 		t.Error("nil is not steered")
@@ -88,7 +100,7 @@ func TestTileCost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := testing.AllocsPerRun(100, func() { j.SetLoad(1); j.Drained(); j.Moved() }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { j.SetLoad(1); j.Took(); j.Drained(); j.Moved() }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }

@@ -16,7 +16,7 @@ type Steering struct {
 type SteeredTile struct {
 	Live     bool   `json:"live"`
 	Load     uint64 `json:"load"`    // connections, as it said
-	Pending  uint64 `json:"pending"` // sent to it since it last found its backlog empty
+	Pending  uint64 `json:"pending"` // were sent to it and not taken yet
 	Selected uint64 `json:"selected"`
 	Migrated uint64 `json:"migrated"`
 }
