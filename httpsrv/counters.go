@@ -37,6 +37,8 @@ const (
 	cntPaced        // times that AcceptRate left somebody in the backlog
 	cntCarried      // connections taken over from a predecessor
 	cntPingsSent
+	cntSkips                          // times that a client skipped ahead
+	cntSkipped                        // messages that these missed
 	cntPongs                          // pongs that answered a ping of ours
 	cntRttUs                          // sum of their round trip times in µs
 	cntRtt0                           // rtt_le_<bound>: of these, how many lie in each class
@@ -51,7 +53,7 @@ func CounterNames() []string {
 		"delivered", "sent_bytes", "sends", "sends_partial", "sends_blocked", "send_errors",
 		"recv_bytes", "recvs", "messages", "pings", "passes", "overruns", "side_dropped", "buffer_waits",
 		"blocked_now", "max_lag_bytes", "walked_seq", "walked_bytes", "app_events", "app_waits", "app_lost",
-		"rejected_address", "accept_paced", "carried_on", "pings_sent", "pongs", "rtt_us",
+		"rejected_address", "accept_paced", "carried_on", "pings_sent", "skips", "skipped_messages", "pongs", "rtt_us",
 	}
 	for _, us := range rttBounds {
 		names = append(names, fmt.Sprintf("rtt_le_%dus", us))

@@ -183,18 +183,22 @@ func (t *NetTile) headroom(rd *reader) uint64 {
 	return size / 8
 }
 
-// sweep evicts the blocked clients of ring i that come too near to the limit,
-// by a headroom, so that the producer need not wait for them; and those that
-// are more messages behind than is allowed.
+// sweep evicts the blocked clients of ring i, or has them skip, that come too near to the
+// limit, by a headroom, so that the producer need not wait for them; and those
+// that are more messages behind than is allowed.
 func (t *NetTile) sweep(i int) {
 	rd, g := t.rd[i], &t.groups[i]
 	g.swept, g.sweptSeq = rd.end, rd.seen
-	cut := uint64(0)
-	if keep := rd.r.size[areaBroadcast] - t.headroom(rd); rd.end > keep {
+	cut, keep, msgs := uint64(0), rd.r.size[areaBroadcast]-t.headroom(rd), t.maxLag(rd)
+	if t.opt.OnLag == SkipAhead { // it blocks in the middle of a frame as a rule, and has the other half for the rest of that
+		keep, msgs = keep/2, max(msgs/2, 1)
+	}
+	if rd.end > keep {
 		cut = rd.end - keep
 	}
 	// One large message does not evict those who are getting it.
-	cut = max(min(cut, rd.last), rd.lagAt(t.maxLag(rd)), t.lagCut(rd))
+	cut = max(min(cut, rd.last), rd.lagAt(msgs), t.lagCut(rd))
+	g.cut = cut
 	lag := uint64(0)
 	list := &g.lists[listBlocked]
 	for j := len(*list) - 1; j >= 0; j-- {
@@ -204,7 +208,7 @@ func (t *NetTile) sweep(i int) {
 		slot := (*list)[j]
 		cur := t.conns[slot].ringPos()
 		if cur < cut {
-			t.evict(slot)
+			t.lagged(slot)
 		} else {
 			lag = max(lag, rd.end-cur)
 		}
@@ -227,8 +231,13 @@ func (t *NetTile) overrun(i int, own bool) {
 	for _, l := range []uint8{listActive, listBlocked} {
 		list := &t.groups[i].lists[l]
 		for j := len(*list) - 1; j >= 0; j-- {
-			if j < len(*list) {
+			if j >= len(*list) {
+				continue
+			}
+			if own {
 				t.evict((*list)[j])
+			} else {
+				t.lagged((*list)[j])
 			}
 		}
 	}
@@ -252,7 +261,7 @@ func (t *NetTile) lost(slot uint32) {
 			return
 		}
 	}
-	t.evict(slot)
+	t.lagged(slot)
 }
 
 // sideMessage takes a message for one client off the ring being walked.

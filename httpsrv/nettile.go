@@ -44,7 +44,8 @@ type TileOptions struct {
 	MaxConnectionsPerIP int           // an IPv6 /64 counts as one; unix sockets don't count; 0: none
 	AcceptRate          int           // connections per second, as many at once; those beyond wait in the backlog; 0: none
 	OnFull              OnFull        // what happens to a newcomer when all slots are taken
-	MaxLagBytes         uint64        // how far a client may be behind its ring before it is evicted; 0: what the ring holds
+	OnLag               OnLag         // what happens to a client that is too far behind its ring
+	MaxLagBytes         uint64        // how far that is; 0: what the ring holds
 	MaxLag              time.Duration // how old what it has yet to get may be; 0: as old as the ring holds
 
 	// AllowOrigins are the origins ("https://example.com", scheme and port as
@@ -181,6 +182,7 @@ type group struct {
 	lists    [3][]uint32
 	swept    uint64 // ring offset at the last sweep of the blocked
 	sweptSeq uint64
+	cut      uint64 // offset before which they lagged too far, as of then
 }
 
 type listener struct {

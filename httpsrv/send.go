@@ -91,6 +91,11 @@ func (t *NetTile) sendRing(slot uint32, c *conn, p txPos) bool {
 		return false
 	}
 	rd := t.rd[c.ring]
+	if t.opt.OnLag == SkipAhead && cur < t.groups[c.ring].cut {
+		if to = t.skipping(slot, c, cur, to); to == 0 {
+			return true
+		}
+	}
 	if cur = rd.skipGap(cur, to); cur == to {
 		c.commit(txPos{p.pos, to})
 		return true

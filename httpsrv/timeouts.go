@@ -44,7 +44,7 @@ func (o *TileOptions) complete(p *Params) error {
 	for _, n := range []struct {
 		name   string
 		v, top int
-	}{{"MaxConnectionsPerIP", o.MaxConnectionsPerIP, 1 << 24}, {"AcceptRate", o.AcceptRate, 1e9}, {"OnFull", int(o.OnFull), int(EvictSlowest)}} {
+	}{{"MaxConnectionsPerIP", o.MaxConnectionsPerIP, 1 << 24}, {"AcceptRate", o.AcceptRate, 1e9}, {"OnFull", int(o.OnFull), int(EvictSlowest)}, {"OnLag", int(o.OnLag), int(SkipAhead)}} {
 		if n.v < 0 || n.v > n.top {
 			return fmt.Errorf("%w: %s is %d, must be 0 to %d", ErrParams, n.name, n.v, n.top)
 		}

@@ -50,6 +50,7 @@ var configFlags = []struct {
 	{"websocket.max_client_frame_bytes", "max-client-frame-bytes", "", false},
 	{"websocket.ping_interval_seconds", "ping-interval", "s", true},
 	{"websocket.pong_timeout_seconds", "pong-timeout", "s", true},
+	{"slow_client.policy", "on-lag", "", true},
 	{"slow_client.max_lag_messages", "max-lag-messages", "", false},
 	{"slow_client.max_lag_bytes", "max-lag-bytes", "", true},
 	{"slow_client.max_lag_seconds", "max-lag", "s", true},

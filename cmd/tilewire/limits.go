@@ -25,8 +25,9 @@ func (l *limits) flags(cmd *cobra.Command) {
 	f.DurationVar(&l.Body, "body-timeout", 10*time.Second, "for the next bytes of a request's body; the whole has a second more for each KiB")
 	f.BoolVar(&l.KeepAlive, "keep-alive", false, "answer several requests a connection, also pipelined ones")
 	f.DurationVar(&l.Idle, "idle-timeout", time.Minute, "with --keep-alive, from a response to the next request")
-	f.Uint64Var(&l.MaxLagBytes, "max-lag-bytes", 0, "evict a client that is further behind the ring; 0: as far as it reaches")
-	f.DurationVar(&l.MaxLag, "max-lag", 0, "evict a client that is further behind; 0: no limit")
+	f.StringVar(&l.OnLag, "on-lag", "evict", "`evict` a client that is too far behind (4001), or have it skip to the last message")
+	f.Uint64Var(&l.MaxLagBytes, "max-lag-bytes", 0, "how far behind the ring is too far; 0: as far as it reaches")
+	f.DurationVar(&l.MaxLag, "max-lag", 0, "how old what a client has yet to get may be; 0: no limit")
 	f.DurationVar(&l.Write, "write-timeout", 10*time.Second, "close a client that takes none of the bytes that wait for it for so long")
 	f.DurationVar(&l.PingInterval, "ping-interval", 25*time.Second, "from one ping to a WebSocket to the next; 0: no pings")
 	f.StringVar(&l.ProxyProtocol, "proxy-protocol", "off", "header that a trusted proxy puts before a connection's first request: v1, v2, any, or `off`")
@@ -46,6 +47,9 @@ func (l *limits) options(o *httpsrv.TileOptions) error {
 	var err error
 	if o.OnFull, err = httpsrv.ParseOnFull(l.OnFull); err != nil {
 		return usageError{fmt.Errorf("--on-full %q: one of refuse, evict", l.OnFull)}
+	}
+	if o.OnLag, err = httpsrv.ParseOnLag(l.OnLag); err != nil {
+		return usageError{fmt.Errorf("--on-lag %q: one of evict, skip", l.OnLag)}
 	}
 	if o.ProxyProtocol, err = httpsrv.ParseProxyProtocol(l.ProxyProtocol); err != nil {
 		return usageError{fmt.Errorf("--proxy-protocol %q: one of off, v1, v2, any", l.ProxyProtocol)}

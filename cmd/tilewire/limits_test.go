@@ -25,7 +25,7 @@ func TestLimitsHandedOn(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
 		nil,
-		{"--max-connections-per-ip=7", "--accept-rate=100", "--on-full=evict", "--header-timeout=1s", "--write-timeout=2s", "--ping-interval=0",
+		{"--max-connections-per-ip=7", "--accept-rate=100", "--on-full=evict", "--on-lag=skip", "--header-timeout=1s", "--write-timeout=2s", "--ping-interval=0",
 			"--pong-timeout=3s", "--allow-origin=https://a.example", "--allow-origin=*", "--body-timeout=4s", "--idle-timeout=5s", "--keep-alive",
 			"--max-lag-bytes=6", "--max-lag=7s", "--proxy-protocol=v2", "--trusted-proxy=10.0.0.0/8", "--trusted-proxy=unix"},
 	} {
@@ -51,7 +51,7 @@ func TestLimitsHandedOn(t *testing.T) {
 			t.Errorf("%+v, handed on %+v", a, b)
 		}
 		if want := (httpsrv.TileOptions{
-			MaxConnectionsPerIP: 7, AcceptRate: 100, OnFull: httpsrv.EvictSlowest, RequestTimeout: time.Second, WriteTimeout: 2 * time.Second,
+			MaxConnectionsPerIP: 7, AcceptRate: 100, OnFull: httpsrv.EvictSlowest, OnLag: httpsrv.SkipAhead, RequestTimeout: time.Second, WriteTimeout: 2 * time.Second,
 			PingInterval: -1, PongTimeout: 3 * time.Second, AllowOrigins: []string{"https://a.example", "*"}, BodyTimeout: 4 * time.Second,
 			IdleTimeout: 5 * time.Second, KeepAlive: true, MaxLagBytes: 6, MaxLag: 7 * time.Second,
 			ProxyProtocol: httpsrv.ProxyV2, TrustedProxies: []string{"10.0.0.0/8", "unix"},

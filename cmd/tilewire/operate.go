@@ -93,7 +93,7 @@ func (op *operator) serve(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	slow := slowest{}
-	slow.each(op.in, func(int, httpsrv.CloseReason, uint64) {}) // of those before nobody is told
+	slow.each(op.in, func(int, httpsrv.CloseReason, uint64) {}, func(int, uint64, uint64) {}) // of those before nobody is told
 	for {
 		select {
 		case <-tick.C:

@@ -307,13 +307,15 @@ func pump(ctx context.Context, in *instance.Instance, ring int, fr feed.Framing,
 	buf := make([]byte, 256<<10)
 	var told feed.Stats
 	nextTell := time.Time{}
-	evicted := slowest{}
-	evicted.each(in, func(int, httpsrv.CloseReason, uint64) {}) // of those before nobody is told
-	tellEvicted := func() {
-		evicted.each(in, func(_ int, why httpsrv.CloseReason, n uint64) {
+	slow := slowest{}
+	slow.each(in, func(int, httpsrv.CloseReason, uint64) {}, func(int, uint64, uint64) {}) // of those before nobody is told
+	tellSlow := func() {
+		slow.each(in, func(_ int, why httpsrv.CloseReason, n uint64) {
 			if why == httpsrv.CloseWsClientTooSlow {
 				fmt.Fprintf(os.Stderr, "  %d clients evicted: %v\n", n, why)
 			}
+		}, func(_ int, times, missed uint64) {
+			fmt.Fprintf(os.Stderr, "  slow clients skipped %d messages (%d times)\n", missed, times)
 		})
 	}
 	for ctx.Err() == nil {
@@ -331,7 +333,7 @@ func pump(ctx context.Context, in *instance.Instance, ring int, fr feed.Framing,
 					report(f.Stats, st.Max())
 					told = f.Stats
 				}
-				tellEvicted()
+				tellSlow()
 				nextTell = time.Now().Add(time.Second)
 			}
 		}
@@ -350,7 +352,7 @@ func pump(ctx context.Context, in *instance.Instance, ring int, fr feed.Framing,
 	if bad(f.Stats) != bad(told) {
 		report(f.Stats, st.Max())
 	}
-	tellEvicted()
+	tellSlow()
 	if f.Stats.Binary > 0 {
 		fmt.Fprintf(os.Stderr, "  %d of %d messages were not UTF-8 and went out as binary\n", f.Stats.Binary, f.Stats.Messages)
 	}

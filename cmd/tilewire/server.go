@@ -49,7 +49,7 @@ func (s *shape) flags(cmd *cobra.Command) {
 	f.Uint32Var(&s.frame, "max-client-frame-bytes", 65536, "of a client's message")
 	f.IntVar(&s.nets, "net-tiles", 1, "network tiles that share the ports")
 	f.IntVar(&s.netMost, "net-tiles-max", 0, "network tiles that there is memory for, so that a reload can add some; 0: --net-tiles")
-	f.Uint64Var(&s.lag, "max-lag-messages", 0, "evict a client that is further behind its ring; 0: 7/8 of the ring")
+	f.Uint64Var(&s.lag, "max-lag-messages", 0, "how many messages behind its ring is too far; 0: 7/8 of the ring")
 }
 
 // params returns what the server's memory is made for, and says what is wrong with the flags.

@@ -99,7 +99,7 @@ func (a tileArgs) enter(kind string) (*instance.Instance, *tile.Cnc, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	var v instance.Settings
+	v := defaultLimits().settings() // what a supervisor of an older build does not know of
 	if _, err := in.Life().Settings(&v); err != nil {
 		return nil, nil, err
 	}

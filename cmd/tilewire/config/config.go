@@ -83,8 +83,9 @@ type Websocket struct {
 	PongTimeoutSeconds  uint32   `toml:"pong_timeout_seconds" min:"1" max:"86400"`
 }
 
-// SlowClient is when a client is too slow.
+// SlowClient is when a client is too slow, and what happens to it then.
 type SlowClient struct {
+	Policy             string `toml:"policy" oneof:"evict skip"`
 	MaxLagMessages     uint64 `toml:"max_lag_messages" max:"4294967296"`
 	MaxLagBytes        uint64 `toml:"max_lag_bytes"`
 	MaxLagSeconds      uint32 `toml:"max_lag_seconds" max:"86400"`

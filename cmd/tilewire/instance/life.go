@@ -226,6 +226,7 @@ type Limits struct {
 	Body         time.Duration `json:"body_timeout"`
 	KeepAlive    bool          `json:"keep_alive"`
 	Idle         time.Duration `json:"idle_timeout"`
+	OnLag        string        `json:"on_lag"`
 	MaxLagBytes  uint64        `json:"max_lag_bytes"`
 	MaxLag       time.Duration `json:"max_lag"`
 	Write        time.Duration `json:"write_timeout"`
