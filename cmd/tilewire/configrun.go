@@ -88,6 +88,13 @@ func configure(cmd *cobra.Command, path string) error {
 	return nil
 }
 
+// tellStrange warns of variables of the environment that may have been meant as keys.
+func tellStrange() {
+	for _, name := range config.Strange(os.Environ()) {
+		fmt.Fprintf(os.Stderr, "  %s is no key, and does nothing (`tilewire config default` shows the keys)\n", name)
+	}
+}
+
 var flagName = regexp.MustCompile(`^--([a-z-]+)`)
 
 // blame says of an error that names a flag, which nobody gave, where the key that set it stands.

@@ -25,6 +25,7 @@ func configCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			tellStrange()
 			fmt.Print(c.TOML())
 			return nil
 		},
@@ -53,6 +54,7 @@ func validateCmd() *cobra.Command {
 			if err := r.check(); err != nil {
 				return r.blame(args[0], err)
 			}
+			tellStrange()
 			fmt.Printf("%s: good\n", args[0])
 			return nil
 		},

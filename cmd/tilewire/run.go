@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tilewire/tilewire/cmd/tilewire/config"
 	"github.com/tilewire/tilewire/cmd/tilewire/feed"
 	"github.com/tilewire/tilewire/cmd/tilewire/instance"
 	"github.com/tilewire/tilewire/httpsrv"
@@ -161,6 +162,9 @@ win over TILEWIRE_... variables, those over the file.`,
 			}
 			r.texts = keyTexts(cmd)
 			setLog(r.log)
+			for _, name := range config.Strange(os.Environ()) {
+				logger().Warn("no key, and does nothing", "variable", name, "mend", "`tilewire config default` shows the keys")
+			}
 			r.changed = cmd.Flags().Changed
 			var err error
 			if r.pr.user, err = instance.LookupUser(r.userName); err != nil {
