@@ -104,7 +104,7 @@ func (c *Config) decode(path string, text []byte) error {
 		return fmt.Errorf("%w: %s", ErrConfig, strings.Join(lines, "\n"))
 	case errors.As(err, &bad):
 		row, col := bad.Position()
-		return fmt.Errorf("%w: %s", ErrConfig, src.mark(row, col, 1, strings.TrimPrefix(bad.Error(), "toml: ")))
+		return fmt.Errorf("%w: %s", ErrConfig, src.mark(row, col, 1, untyped(bad.Key(), bad.Error())))
 	case err != nil:
 		return fmt.Errorf("%w: %s: %w", ErrConfig, path, err)
 	}
