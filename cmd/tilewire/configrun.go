@@ -6,7 +6,9 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -67,11 +69,17 @@ var configFlags = []struct {
 }
 
 // configure sets the flags of cmd that were not given, from the environment and the configuration file at path (none if
-// empty). Flags that it sets count as given.
-func configure(cmd *cobra.Command, path string) error {
-	c, err := config.Load(path, os.Environ())
+// empty), and returns where each key was set. Flags that it sets count as given.
+func configure(cmd *cobra.Command, path string) (config.Layers, error) {
+	var over []config.Flag
+	for _, m := range configFlags {
+		if f := cmd.Flags().Lookup(m.flag); f.Changed {
+			over = append(over, config.Flag{Key: m.key, Name: "--" + m.flag, Texts: inUnit(f, m.unit)})
+		}
+	}
+	c, layers, err := config.Load(path, os.Environ(), over...)
 	if err != nil {
-		return err
+		return layers, err
 	}
 	def := config.Default()
 	for _, m := range configFlags {
@@ -81,11 +89,21 @@ func configure(cmd *cobra.Command, path string) error {
 		}
 		f := cmd.Flags().Lookup(m.flag)
 		if err := setFlag(f, want, m.unit); err != nil {
-			return fmt.Errorf("%w: %s: %w", config.ErrConfig, m.key, err)
+			return layers, fmt.Errorf("%w: %s", config.ErrConfig, layers.Blame(m.key, m.key+": "+err.Error()))
 		}
 		f.Changed = true
 	}
-	return nil
+	return layers, nil
+}
+
+// inUnit is the value of a flag as its key has it: a whole number of the unit, or texts.
+func inUnit(f *pflag.Flag, unit string) []string {
+	d, err := time.ParseDuration(f.Value.String())
+	if unit == "" || err != nil {
+		return flagTexts(f)
+	}
+	one, _ := time.ParseDuration("1" + unit)
+	return []string{strconv.FormatInt(int64(d.Round(one)/one), 10)}
 }
 
 // tellStrange warns of variables of the environment that may have been meant as keys.
@@ -97,22 +115,18 @@ func tellStrange() {
 
 var flagName = regexp.MustCompile(`^--([a-z-]+)`)
 
-// blame says of an error that names a flag, which nobody gave, where the key that set it stands.
-func (r *runFlags) blame(path string, err error) error {
+// blame says of an error that begins with a flag, which nobody gave, where the key that set it stands.
+func (r *runFlags) blame(err error) error {
 	m := flagName.FindStringSubmatch(err.Error())
-	if m == nil || path == "" {
+	if m == nil {
 		return err
 	}
 	for _, c := range configFlags {
-		if _, given := r.given[m[1]]; c.flag != m[1] || given {
-			continue
-		}
-		what := c.key + strings.TrimPrefix(err.Error(), m[0])
-		if at, ok := config.Blame(path, os.Environ(), c.key, what); ok {
-			return fmt.Errorf("%w: %s", config.ErrConfig, at)
+		if c.flag == m[1] && r.layers.Below(c.key) {
+			return fmt.Errorf("%w: %s", config.ErrConfig, r.layers.Blame(c.key, c.key+strings.TrimPrefix(err.Error(), m[0])))
 		}
 	}
-	return fmt.Errorf("%s: %w", path, err)
+	return err
 }
 
 func setFlag(f *pflag.Flag, values []string, unit string) error {

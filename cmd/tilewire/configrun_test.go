@@ -48,7 +48,7 @@ func TestConfigureLayers(t *testing.T) {
 	if err := cmd.ParseFlags([]string{"--max-connections", "8"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := configure(cmd, ""); err != nil {
+	if _, err := configure(cmd, ""); err != nil {
 		t.Fatal(err)
 	}
 	for flag, want := range map[string]string{

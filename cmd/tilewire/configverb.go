@@ -21,7 +21,7 @@ func configCmd() *cobra.Command {
 	show := &cobra.Command{
 		Use: "show", Short: "Print every key with the value in force: environment over file over defaults", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			c, err := config.Load(path, os.Environ())
+			c, _, err := config.Load(path, os.Environ())
 			if err != nil {
 				return err
 			}
@@ -45,14 +45,15 @@ func validateCmd() *cobra.Command {
 			var r runFlags
 			run := &cobra.Command{}
 			r.flags(run)
-			if err := configure(run, args[0]); err != nil {
+			var err error
+			if r.layers, err = configure(run, args[0]); err != nil {
 				return err
 			}
 			if _, err := instance.LookupUser(r.userName); err != nil {
-				return r.blame(args[0], fmt.Errorf("--user: %w", err))
+				return r.blame(fmt.Errorf("--user: %w", err))
 			}
 			if err := r.check(); err != nil {
-				return r.blame(args[0], err)
+				return r.blame(err)
 			}
 			tellStrange()
 			fmt.Printf("%s: good\n", args[0])

@@ -27,12 +27,13 @@ func (r *runFlags) again() (*runFlags, error) {
 	if err := r.given.set(cmd); err != nil {
 		return nil, err
 	}
-	if err := configure(cmd, next.file); err != nil {
+	var err error
+	if next.layers, err = configure(cmd, next.file); err != nil {
 		return nil, err
 	}
 	next.texts = keyTexts(cmd)
 	if err := next.check(); err != nil {
-		return nil, next.blame(next.file, err)
+		return nil, next.blame(err)
 	}
 	return next, nil
 }

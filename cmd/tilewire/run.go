@@ -36,6 +36,8 @@ type runFlags struct {
 	anew  bool              // it is read again, while the instance runs
 	given given             // on the command line
 	texts map[string]string // of the keys in force
+
+	layers config.Layers // where each key was set
 }
 
 func (r *runFlags) flags(cmd *cobra.Command) {
@@ -127,7 +129,7 @@ func (r *runFlags) netCPUs() ([]int, error) {
 		}
 	}
 	if err != nil {
-		return nil, usageError{err}
+		return nil, usageError{fmt.Errorf("--affinity: %w", err)}
 	}
 	return cpus, nil
 }
@@ -157,7 +159,8 @@ Most flags are keys of the configuration as well (tilewire config default): flag
 win over TILEWIRE_... variables, those over the file.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.given = givenFlags(cmd)
-			if err := configure(cmd, r.file); err != nil {
+			var err error
+			if r.layers, err = configure(cmd, r.file); err != nil {
 				return err
 			}
 			r.texts = keyTexts(cmd)
@@ -166,7 +169,6 @@ win over TILEWIRE_... variables, those over the file.`,
 				logger().Warn("no key, and does nothing", "variable", name, "mend", "`tilewire config default` shows the keys")
 			}
 			r.changed = cmd.Flags().Changed
-			var err error
 			if r.pr.user, err = instance.LookupUser(r.userName); err != nil {
 				return err
 			}
@@ -207,7 +209,7 @@ func runInstance(r runFlags, command []string) error {
 		}
 	}
 	if err := r.check(); err != nil {
-		return r.blame(r.file, err)
+		return r.blame(err)
 	}
 	cpus, err := r.netCPUs()
 	if err != nil {

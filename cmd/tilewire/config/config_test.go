@@ -45,7 +45,7 @@ func TestShownIsReadBack(t *testing.T) {
 	want.Server.Listen = []string{"[::]:80", `unix:/run/a "b".sock`}
 	want.Websocket.AllowedOrigins = nil
 	want.Topic[0].History = 7
-	got, err := Load(write(t, want.TOML()), nil)
+	got, _, err := Load(write(t, want.TOML()), nil)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, want.TOML())
 	}
@@ -53,14 +53,14 @@ func TestShownIsReadBack(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v\nwant %+v", got, want)
 	}
-	if got, err := Load(write(t, DefaultFile), nil); err != nil || !reflect.DeepEqual(got, Default()) {
+	if got, _, err := Load(write(t, DefaultFile), nil); err != nil || !reflect.DeepEqual(got, Default()) {
 		t.Errorf("the default file: %+v, %v", got, err)
 	}
 }
 
 func TestLayers(t *testing.T) {
 	path := write(t, "name = \"file\"\n[server]\nmax_connections = 10\n[[topic]]\nhistory = 3\n")
-	c, err := Load(path, []string{"TILEWIRE_SERVER_MAX_CONNECTIONS=20", "TILEWIRE_SERVER_LISTEN=127.0.0.1:1, [::1]:2", "TILEWIRE_OTHER=x", "HOME=/"})
+	c, _, err := Load(path, []string{"TILEWIRE_SERVER_MAX_CONNECTIONS=20", "TILEWIRE_SERVER_LISTEN=127.0.0.1:1, [::1]:2", "TILEWIRE_OTHER=x", "HOME=/"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestErrorsNamePlaceAndMend(t *testing.T) {
 		{"[websocket]\nallowed_origins = [\"example.org\"]\n", "FILE:2:1: websocket.allowed_origins has \"example.org\", must be same-origin, * or an origin with its scheme, as https://example.org\n  allowed_origins = [\"example.org\"]\n  ^^^^^^^^^^^^^^^"},
 	} {
 		path := write(t, tc.text)
-		_, err := Load(path, nil)
+		_, _, err := Load(path, nil)
 		if !errors.Is(err, ErrConfig) {
 			t.Errorf("%q: %v", tc.text, err)
 			continue
@@ -107,11 +107,11 @@ func TestErrorsNamePlaceAndMend(t *testing.T) {
 		{"name = \"a\"\nname = \"b\"\n", ":2:"},
 	} {
 		path := write(t, tc.text)
-		if _, err := Load(path, nil); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), path+tc.has) || !strings.Contains(err.Error(), "^") {
+		if _, _, err := Load(path, nil); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), path+tc.has) || !strings.Contains(err.Error(), "^") {
 			t.Errorf("%q: %v", tc.text, err)
 		}
 	}
-	if _, err := Load("/nonexistent/tilewire.toml", nil); !errors.Is(err, ErrConfig) || !errors.Is(err, os.ErrNotExist) {
+	if _, _, err := Load("/nonexistent/tilewire.toml", nil); !errors.Is(err, ErrConfig) || !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
 	for env, want := range map[string]string{
@@ -121,7 +121,7 @@ func TestErrorsNamePlaceAndMend(t *testing.T) {
 		"TILEWIRE_TOPIC_HISTRY=5":              "configuration: TILEWIRE_TOPIC_HISTRY: no key topic.histry (did you mean topic.history?)",
 		"TILEWIRE_SERVER_KEEP_ALIVE=perhaps":   "configuration: TILEWIRE_SERVER_KEEP_ALIVE=perhaps: server.keep_alive is true or false",
 	} {
-		if _, err := Load("", []string{env}); err == nil || err.Error() != want {
+		if _, _, err := Load("", []string{env}); err == nil || err.Error() != want {
 			t.Errorf("%s: %v", env, err)
 		}
 	}
@@ -142,8 +142,7 @@ func FuzzLoad(f *testing.F) {
 		if c.decode("f", []byte(text)) != nil {
 			return
 		}
-		src := source{"f", []byte(text)}
-		if err := c.check(src.place); err != nil && !errors.Is(err, ErrConfig) {
+		if err := c.check(Layers{src: source{"f", []byte(text)}}); err != nil && !errors.Is(err, ErrConfig) {
 			t.Error(err)
 		}
 	})

@@ -26,7 +26,7 @@ func TestVariables(t *testing.T) {
 		{"TILEWIRE_NAM=x", "no key nam (did you mean name?)"},
 	} {
 		name, _, _ := strings.Cut(tc.env, "=")
-		if _, err := Load("", []string{tc.env}); err == nil || err.Error() != "configuration: "+name+": "+tc.err {
+		if _, _, err := Load("", []string{tc.env}); err == nil || err.Error() != "configuration: "+name+": "+tc.err {
 			t.Errorf("%s: %v\nwant %s", tc.env, err, tc.err)
 		}
 		if s := Strange([]string{tc.env}); s != nil {
@@ -52,7 +52,7 @@ func TestVariables(t *testing.T) {
 		}
 	}
 	env = slices.DeleteFunc(env, func(v string) bool { return v == "TILEWIRE_PORT=tcp://10.0.0.1:8080" }) // the one that is set by hand is in strange
-	if c, err := Load("", env); err != nil || !reflect.DeepEqual(c, Default()) {
+	if c, _, err := Load("", env); err != nil || !reflect.DeepEqual(c, Default()) {
 		t.Errorf("%v", err)
 	}
 	if s := Strange(env); !slices.Equal(s, strange) {

@@ -16,31 +16,27 @@ import (
 // place in the file or the variable that it came from.
 var ErrConfig = errors.New("configuration")
 
-// Load returns the defaults with the file at path over them (none if path is empty) and the variables of env (os.Environ)
-// over that, checked. Errors: ErrConfig, and that of reading the file.
-func Load(path string, env []string) (Config, error) {
-	c := Default()
-	var src source
+// Load returns the defaults with the file at path over them (none if path is empty), the variables of env (os.Environ) over
+// that, and flags on top, and which layer each key is of. Values are checked when all is laid over: one that is out of its range
+// does no harm below another. Those of flags are checked only together with others, for they have units and checks of their own.
+// Errors: ErrConfig, and that of reading the file.
+func Load(path string, env []string, flags ...Flag) (c Config, l Layers, err error) {
+	c = Default()
 	if path != "" {
 		text, err := read(path)
 		if err != nil {
-			return c, err
+			return c, l, err
 		}
 		if err := c.decode(path, text); err != nil {
-			return c, err
+			return c, l, err
 		}
-		src = source{path, text}
+		l.src = source{path, text}
 	}
-	from, err := c.environ(env)
-	if err != nil {
-		return c, err
+	if l.env, err = c.environ(env); err != nil {
+		return c, l, err
 	}
-	return c, c.check(func(key string) string {
-		if name, ok := from[key]; ok {
-			return name + ": ..."
-		}
-		return src.place(key)
-	})
+	l.lay(&c, flags)
+	return c, l, c.check(l)
 }
 
 // largest is the most bytes of a file.
@@ -64,24 +60,6 @@ func read(path string) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	return text, nil
-}
-
-// Blame shows where a key that is wrong was set: in the environment, or in the file at path with line and caret. False: in neither.
-func Blame(path string, env []string, key, what string) (string, bool) {
-	c := Default()
-	from, err := c.environ(env)
-	if err != nil {
-		return "", false
-	}
-	if name, ok := from[key]; ok {
-		return name + ": " + what, true
-	}
-	text, err := read(path)
-	if err != nil {
-		return "", false
-	}
-	at := source{path, text}.place(key)
-	return strings.Replace(at, "...", what, 1), at != ""
 }
 
 // decode lays the file's keys over c. A list of the file replaces the one before.

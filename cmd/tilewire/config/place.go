@@ -30,8 +30,8 @@ func (s source) mark(row, col, n int, what string) string {
 	return fmt.Sprintf("%s:%d:%d: %s\n  %s\n  %s%s", s.path, row, col, what, line, pad, strings.Repeat("^", max(n, 1)))
 }
 
-// place returns the mark of key's value with "..." for what is wrong, or nothing if the file does not have the key.
-func (s source) place(key string) string {
+// place returns the mark of key, and what is wrong with it, or nothing if the file does not have the key.
+func (s source) place(key, what string) string {
 	var p unstable.Parser
 	p.Reset(s.text)
 	table, count := "", map[string]int{}
@@ -55,7 +55,7 @@ func (s source) place(key string) string {
 			it := e.Key()
 			it.Next()
 			at := p.Shape(it.Node().Raw).Start
-			return s.mark(at.Line, at.Column, len(name), "...")
+			return s.mark(at.Line, at.Column, len(name), what)
 		}
 	}
 	return ""
