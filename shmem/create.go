@@ -13,7 +13,7 @@ import (
 // that dies before leaves nothing behind. All pages are allocated and mapped: memory that is short is an error here and
 // not a SIGBUS later.
 //
-// Order (each step can fail cleanly): O_TMPFILE, ftruncate, fallocate, join lock, mmap, huge pages (and fallocate of the
+// Order (each step can fail cleanly): O_TMPFILE, ftruncate, NUMA policy, fallocate, join lock, mmap, huge pages (and fallocate of the
 // rest), populate, mlock, Init, linkat.
 //
 // ErrBadName, ErrBadSize, ErrBadOption; ErrExists if the name is taken on any mount; ErrNoMemory and ErrNoPages with
@@ -116,12 +116,18 @@ func (c candidate) allocate(o Options) (*os.File, error) {
 	if err == nil {
 		err = f.Truncate(int64(c.size))
 	}
-	if c.thp {
-		for off := uint64(0); off < c.size && err == nil; off += PageHuge {
-			err = fill(fd, off, PageNormal)
-		}
-	} else if err == nil {
-		err = fill(fd, 0, c.size)
+	if err == nil {
+		err = c.fillOn(fd, o.Numa, func() error {
+			if !c.thp {
+				return fill(fd, 0, c.size)
+			}
+			for off := uint64(0); off < c.size; off += PageHuge {
+				if err := fill(fd, off, PageNormal); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 	}
 	if err == nil {
 		return f, nil

@@ -45,5 +45,5 @@
 // them: permissions (0600 by default) are the fence. A user with read permission can take read locks and so
 // hold up roles: give read permission to those who may. pids are those of the joiner's PID namespace: names to
 // show, never to decide by. Locks are opened anew by /proc/self/fd: /proc must be there, and the user the same as
-// when the region was joined. Pages are not bound to NUMA nodes.
+// when the region was joined.
 package shmem

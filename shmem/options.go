@@ -62,6 +62,7 @@ type Options struct {
 	Mlock       bool        // keep tmpfs pages from being swapped out (hugetlbfs pages never are)
 	Mode        os.FileMode // permission bits of the region's file; 0 means 0600; the umask is not applied
 	Gid         int         // group of the region's file; <= 0 leaves the creator's
+	Numa        Numa        // nodes that the pages lie on
 	// Init formats the region before anybody can see it. An error of it is returned by Create and leaves nothing.
 	Init func(Mem) error
 }
@@ -88,5 +89,5 @@ func (o Options) checked() (Options, error) {
 	case o.Mode&^0o666 != 0 || o.Mode&0o600 != 0o600:
 		return o, fmt.Errorf("%w: mode %#o: at least 0600, at most 0666", ErrBadOption, uint32(o.Mode))
 	}
-	return o, nil
+	return o, o.Numa.check()
 }

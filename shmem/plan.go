@@ -128,10 +128,15 @@ func ways(size uint64, o Options) (out []candidate) {
 		}
 		out = append(out, hugetlbWays(mounts, size, page)...)
 	}
-	if o.Backing == BackingHugetlbfs || o.Strict && o.MaxPageSize == PageGigantic {
-		return out
+	if o.Backing != BackingHugetlbfs && !(o.Strict && o.MaxPageSize == PageGigantic) {
+		out = append(out, shmWays(mounts, size, o)...)
 	}
-	return append(out, shmWays(mounts, size, o)...)
+	for i := range out {
+		if out[i].err == nil {
+			out[i].err = out[i].onNodes(o.Numa)
+		}
+	}
+	return out
 }
 
 // shmWays returns the mounts other than hugetlbfs.

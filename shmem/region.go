@@ -38,6 +38,7 @@ type Region struct {
 	page       uint64
 	kind       mountKind
 	fallback   string
+	numa       Numa
 
 	mu   sync.Mutex
 	left bool
@@ -135,6 +136,7 @@ func (r *Region) join(f *os.File, size, align, lockPage uint64) error {
 		r.drop()
 		return mapError(r.path, size, err)
 	}
+	r.whereabouts()
 	r.mem = Mem{b: r.mp.bytes(), sp: &space{file: r.sp}, ro: r.access == ReadOnly}
 	return nil
 }
