@@ -31,6 +31,7 @@ var configFlags = []struct {
 	{"layout.net_tile_max", "net-tiles-max", "", false},
 	{"memory.backing", "backing", "", false},
 	{"memory.max_page_size", "max-page-size", "", false},
+	{"memory.numa", "numa", "", false},
 	{"topic", "topic", "", false},
 	{"topic[0].ring_size_mib", "ring-size-mib", "", false},
 	{"topic[0].ring_depth", "ring-depth", "", false},

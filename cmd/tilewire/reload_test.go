@@ -92,9 +92,9 @@ func TestReload(t *testing.T) {
 	}
 
 	// Keys that cannot be changed now are named, and nothing else is changed either.
-	write("[server]\nmax_connections_per_ip = 2\n[layout]\naffinity = \"f1\"\n[[topic]]\nhistory = 5\n")
+	write("[server]\nmax_connections_per_ip = 2\n[layout]\naffinity = \"f1\"\n[memory]\nnuma = \"interleave\"\n[[topic]]\nhistory = 5\n")
 	_, said := verb(t, 2, "reload", "--name", "reload")
-	for _, want := range []string{"layout.affinity: needs a restart (auto -> f1)\n", "topic.history: needs a restart (0 -> 5)\n", "nothing was changed"} {
+	for _, want := range []string{"layout.affinity: needs a restart (auto -> f1)\n", "topic.history: needs a restart (0 -> 5)\n", "memory.numa: needs a restart (local -> interleave)\n", "nothing was changed"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("%q is not in %q", want, said)
 		}

@@ -230,7 +230,7 @@ func runInstance(r runFlags, command []string) error {
 	}
 	fresh := in == nil
 	if fresh {
-		if in, err = s.create(l.addrs(), false); err != nil {
+		if in, err = s.create(l.addrs(), cpus, false); err != nil {
 			return err
 		}
 	}

@@ -25,6 +25,7 @@ type shape struct {
 	listen  []string
 	backing string
 	pages   string // the largest
+	numaOn  string // nodes that it lies on
 	request uint32
 	frame   uint32
 	lag     uint64
@@ -45,6 +46,7 @@ func (s *shape) flags(cmd *cobra.Command) {
 	f.StringArrayVar(&s.listen, "listen", []string{"127.0.0.1:8080"}, "`ADDR:PORT`, [ADDR]:PORT, unix:PATH[|MODE] or fd:NAME (socket activation) to serve; repeatable")
 	f.StringVar(&s.backing, "backing", "auto", "memory: auto, hugetlbfs or shm")
 	f.StringVar(&s.pages, "max-page-size", "huge", "the largest pages taken: normal (4 KiB), huge (2 MiB), gigantic (1 GiB)")
+	f.StringVar(&s.numaOn, "numa", "local", "NUMA nodes that the memory lies on: `local` to the network tiles' CPUs, interleave over all, or one by its number")
 	f.Uint32Var(&s.request, "max-request-bytes", 8192, "of a request, head and body")
 	f.Uint32Var(&s.frame, "max-client-frame-bytes", 65536, "of a client's message")
 	f.IntVar(&s.nets, "net-tiles", 1, "network tiles that share the ports")
@@ -59,6 +61,9 @@ func (s *shape) params() (p httpsrv.Params, err error) {
 	}
 	if _, ok := shmem.ParsePages(s.pages); !ok {
 		return p, usageError{fmt.Errorf("--max-page-size %q: one of normal, huge, gigantic", s.pages)}
+	}
+	if _, err := s.numa(nil); err != nil {
+		return p, err
 	}
 	if s.request < 1024 || s.request > 1<<30 || s.frame < s.request || s.frame > 1<<30 {
 		return p, usageError{fmt.Errorf("--max-request-bytes %d, --max-client-frame-bytes %d: from 1024 to %d, the first no more than the second", s.request, s.frame, 1<<30)}
@@ -99,17 +104,18 @@ func (s *shape) tiles() []instance.Tile {
 	return append(t, instance.Tile{Kind: kindSource})
 }
 
-// create makes the instance's memory: workspace, server, one cnc a tile.
-func (s *shape) create(listen []string, keep bool) (*instance.Instance, error) {
+// create makes the instance's memory: workspace, server, one cnc a tile. cpus are those of the network tiles, if that is known.
+func (s *shape) create(listen []string, cpus []int, keep bool) (*instance.Instance, error) {
 	p, err := s.params()
 	if err != nil {
 		return nil, err
 	}
 	backing, _ := shmem.ParseBacking(s.backing) // params has
 	pages, _ := shmem.ParsePages(s.pages)
+	numa, _ := s.numa(cpus)
 	plan, _ := s.plan()
 	info := instance.Info{Name: s.name, Listen: listen, Topics: topicsOf(plan), Nets: s.nets, Keep: keep, Pid: os.Getpid(), Started: time.Now().UnixNano()}
-	return instance.Create(info, p, s.tiles(), shmem.Options{Backing: backing, MaxPageSize: pages})
+	return instance.Create(info, p, s.tiles(), shmem.Options{Backing: backing, MaxPageSize: pages, Numa: numa})
 }
 
 // printSize prints the bytes that the instance's memory takes, before they are rounded up to pages.
@@ -147,7 +153,7 @@ func serverCmd() *cobra.Command {
 			if dry {
 				return s.printSize()
 			}
-			in, err := s.create(s.listen, true)
+			in, err := s.create(s.listen, nil, true)
 			if err != nil {
 				return err
 			}

@@ -201,6 +201,9 @@ func addresses(in *instance.Instance) string {
 // memoryText tells the region's size and pages, and how to get better ones.
 func memoryText(r *shmem.Region) string {
 	s := fmt.Sprintf("%d MiB on %s", r.Size()>>20, r.Backing())
+	if n := r.Numa().String(); n != "" {
+		s += ", " + n
+	}
 	if r.Fallback() != "" && r.PageSize() < shmem.PageHuge {
 		s += " (no huge pages here: see hugepage.md)"
 	}

@@ -73,6 +73,7 @@ type Memory struct {
 	Bytes         uint64 `json:"bytes"`
 	PageBytes     uint64 `json:"page_bytes"`
 	Backing       string `json:"backing"`
+	Numa          string `json:"numa"`     // nodes that it lies on, "" if the kernel was not told
 	Fallback      string `json:"fallback"` // why it is not on better pages, "" if it is
 	UsedBytes     uint64 `json:"used_bytes"`
 	WorkspaceSize uint64 `json:"workspace_bytes"`
@@ -80,7 +81,7 @@ type Memory struct {
 
 func (s *Server) memory() Memory {
 	r := s.in.Region
-	m := Memory{Path: r.Path(), Bytes: r.Size(), PageBytes: r.PageSize(), Backing: r.Backing(), Fallback: r.Fallback()}
+	m := Memory{Path: r.Path(), Bytes: r.Size(), PageBytes: r.PageSize(), Backing: r.Backing(), Numa: r.Numa().String(), Fallback: r.Fallback()}
 	if u, err := s.in.Wksp.Usage(); err == nil {
 		m.UsedBytes, m.WorkspaceSize = u.UsedBytes, u.Size
 	}

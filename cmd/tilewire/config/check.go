@@ -49,6 +49,11 @@ func (c *Config) check(l Layers) error {
 			return err
 		}
 	}
+	if n := c.Memory.Numa; n != "local" && n != "interleave" && !l.flagged("memory.numa") {
+		if _, err := strconv.ParseUint(n, 10, 10); err != nil {
+			return complain("memory.numa", "is %q, must be local, interleave or a node's number", n)
+		}
+	}
 	if _, err := proxy.ParseTrust(c.Server.TrustedProxies); err != nil && !l.flagged("server.trusted_proxies") {
 		return complain("server.trusted_proxies", "is wrong: %v", err)
 	}

@@ -47,6 +47,7 @@ type Layout struct {
 type Memory struct {
 	Backing     string `toml:"backing" oneof:"auto hugetlbfs shm"`
 	MaxPageSize string `toml:"max_page_size" oneof:"normal huge gigantic"`
+	Numa        string `toml:"numa"`
 }
 
 // Topic is one ring.

@@ -35,6 +35,7 @@ func TestLayersAreCheckedTogether(t *testing.T) {
 		{"flags among each other", "", nil, append(flag("layout.net_tile_count", "--net-tiles", "4"), Flag{"layout.net_tile_max", "--net-tiles-max", []string{"2"}}), ""},
 		{"frame and request", "[websocket]\nmax_client_frame_bytes = 1024\n", nil, nil,
 			"FILE:2:1: websocket.max_client_frame_bytes is 1024, less than server.max_request_bytes (8192)"},
+		{"nodes", "[memory]\nnuma = \"near\"\n", nil, nil, "FILE:2:1: memory.numa is \"near\", must be local, interleave or a node's number"},
 		{"proxies by flag", "[server]\nproxy_protocol = \"v2\"\n", nil, flag("server.trusted_proxies", "--trusted-proxy", "10.0.0.1"), ""},
 
 		{"depth and history", "[[topic]]\nhistory = 5000\n", nil, flag("topic[0].ring_depth", "--ring-depth", "1024"),

@@ -26,6 +26,7 @@ type regionJSON struct {
 	Size     uint64 `json:"size"`
 	PageSize uint64 `json:"page_size"` // in use, as measured
 	Backing  string `json:"backing"`
+	Numa     string `json:"numa"` // nodes that it lies on, "" if the kernel was not told
 }
 
 type objectJSON struct {
@@ -104,7 +105,7 @@ func mem(cmd *cobra.Command, j *joint, joiners []shmem.Joiner) error {
 		return explain(r.Name(), err)
 	}
 	v := memJSON{
-		Region:    regionJSON{r.Name(), r.Path(), r.Size(), r.PageSize(), r.Backing()},
+		Region:    regionJSON{r.Name(), r.Path(), r.Size(), r.PageSize(), r.Backing(), r.Numa().String()},
 		Workspace: u, Objects: []objectJSON{}, Joiners: joinersJSON(joiners),
 	}
 	data := u.Size - u.DataMax // where it begins
@@ -160,6 +161,9 @@ func (v *memJSON) text(w io.Writer, rows []mapRow) {
 	t := newPairs()
 	t.add("region", fmt.Sprintf("%s, %s (%d bytes) on %s", v.Region.Name, sizeText(v.Region.Size), v.Region.Size, v.Region.Backing))
 	t.add("path", v.Region.Path)
+	if v.Region.Numa != "" {
+		t.add("numa", v.Region.Numa)
+	}
 	t.add("workspace", fmt.Sprintf("%s, %s, %d of %d bytes of data used (%s), state %s",
 		u.Name, plural(u.Used, "allocation"), u.UsedBytes, u.DataMax, shareText(u.UsedBytes, u.DataMax), u.State))
 	who := "none"
