@@ -162,10 +162,3 @@ func stopOnSignal() (context.Context, context.CancelFunc) {
 		cancel()
 	}
 }
-
-func versionCmd() *cobra.Command {
-	return &cobra.Command{
-		Use: "version", Short: "Print the program's version", Args: cobra.NoArgs,
-		Run: func(*cobra.Command, []string) { fmt.Println(versionText()) },
-	}
-}

@@ -33,6 +33,11 @@ func (o *opFlags) flags(cmd *cobra.Command, timeout time.Duration, what string) 
 	}
 }
 
+// jsonFlag declares --json.
+func (o *opFlags) jsonFlag(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&o.json, "json", false, "print one JSON document with stable keys")
+}
+
 // context ends after the timeout, 0: never.
 func (o *opFlags) context() (context.Context, context.CancelFunc) {
 	if o.timeout == 0 {
@@ -79,7 +84,13 @@ func (o *opFlags) orderEnd(verb string) error {
 	if r.Note != "" {
 		fmt.Fprintln(os.Stderr, " ", r.Note)
 	}
-	if c.Ended(ctx) != nil {
+	late := c.Ended(ctx) != nil
+	if o.json {
+		if err := json.NewEncoder(os.Stdout).Encode(map[string]any{"ended": !late, "clients": r.Clients}); err != nil {
+			return err
+		}
+	}
+	if late {
 		return fmt.Errorf("%w: the instance has not ended within %v; it goes on with the %s", errTimeout, o.timeout, verb)
 	}
 	return nil
@@ -95,6 +106,7 @@ wait, not the drain, ends after that time, with exit code 124.`,
 		RunE: func(*cobra.Command, []string) error { return o.orderEnd("drain") },
 	}
 	o.flags(cmd, 0, "wait at most so long; 0: as long as it takes")
+	o.jsonFlag(cmd)
 	return cmd
 }
 
@@ -105,6 +117,7 @@ func stopCmd() *cobra.Command {
 		RunE: func(*cobra.Command, []string) error { return o.orderEnd("stop") },
 	}
 	o.flags(cmd, 30*time.Second, "wait at most so long")
+	o.jsonFlag(cmd)
 	return cmd
 }
 
@@ -147,7 +160,7 @@ with an error, or a key that needs a restart, changes nothing: exit code 2.`,
 		},
 	}
 	o.flags(cmd, 30*time.Second, "wait at most so long")
-	cmd.Flags().BoolVar(&o.json, "json", false, "print one JSON document with stable keys")
+	o.jsonFlag(cmd)
 	return cmd
 }
 
@@ -180,27 +193,46 @@ they are not within --timeout, 5 if there is no instance by then.`,
 			look := time.NewTicker(20 * time.Millisecond) // shared memory rings nobody
 			defer look.Stop()
 			for end := time.After(o.timeout); ; {
-				err := lookReady(o.name)
-				if err == nil || !errors.Is(err, errTimeout) && !errors.Is(err, instance.ErrNone) {
-					return err
+				s, err := lookReady(o.name)
+				over := err == nil || !errors.Is(err, errTimeout) && !errors.Is(err, instance.ErrNone)
+				if !over {
+					select {
+					case <-look.C:
+						continue
+					case <-end:
+					}
 				}
-				select {
-				case <-look.C:
-				case <-end:
-					return err
+				if o.json {
+					err = errors.Join(json.NewEncoder(os.Stdout).Encode(s), err)
 				}
+				return err
 			}
 		},
 	}
 	o.flags(cmd, 10*time.Second, "wait at most so long")
+	o.jsonFlag(cmd)
 	return cmd
 }
 
+// readiness is what ready --json prints.
+type readiness struct {
+	Name    string `json:"name"` // of the instance, "" if there is none
+	Ready   bool   `json:"ready"`
+	State   string `json:"state"`   // as of ps
+	Verdict string `json:"verdict"` // as of /statusz
+	Why     string `json:"why"`     // it is not ready, or what is amiss all the same
+}
+
 // lookReady returns nil if the instance is ready, errTimeout with what is missing if it is not yet.
-func lookReady(name string) error {
+func lookReady(name string) (r readiness, err error) {
+	defer func() {
+		if r.Ready = err == nil; r.Why == "" && err != nil {
+			r.Why = err.Error()
+		}
+	}()
 	in, err := instance.Join(name, shmem.ReadOnly)
 	if err != nil {
-		return err
+		return r, err
 	}
 	joined := 0
 	if js, err := shmem.Joiners(in.Info.Name); err == nil {
@@ -209,17 +241,18 @@ func lookReady(name string) error {
 	s := in.Status(joined)
 	j, err := health.New(in)
 	if err != nil {
-		return errors.Join(err, in.Leave())
+		return r, errors.Join(err, in.Leave())
 	}
 	v := j.Look(shmem.Monotonic())
+	r = readiness{Name: s.Name, State: s.State, Verdict: v.Word(), Why: v.Why}
 	if err := in.Leave(); err != nil {
-		return err
+		return r, err
 	}
 	if s.State == "crashed" || s.State == "made" {
-		return fmt.Errorf("%w of the name %q runs: it is %s", instance.ErrNone, s.Name, s.State)
+		return r, fmt.Errorf("%w of the name %q runs: it is %s", instance.ErrNone, s.Name, s.State)
 	}
 	if !v.Ready || !v.Whole {
-		return fmt.Errorf("%w: %s: %s", errTimeout, s.Name, v.Why)
+		return r, fmt.Errorf("%w: %s: %s", errTimeout, s.Name, v.Why)
 	}
-	return nil
+	return r, nil
 }

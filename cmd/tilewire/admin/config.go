@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/tilewire/tilewire/cmd/tilewire/instance"
@@ -73,14 +74,28 @@ func (s *Server) configz(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// flat writes nested keys as one row each, in order.
+// Units of the durations among the settings, as in the names of the keys of the configuration.
+var (
+	inSeconds = []string{"max_lag", "ping_interval", "pong_timeout"}
+	inMillis  = []string{"header_timeout", "body_timeout", "idle_timeout", "write_timeout", "grace", "drain", "lame_duck", "over", "heartbeat_timeout"}
+)
+
+// flat writes nested keys as one row each, in order; durations in the unit of their key, which is put behind the name.
 func flat(key string, v any, row func(...any)) {
-	m, ok := v.(map[string]any)
-	if !ok {
+	switch v := v.(type) {
+	case map[string]any:
+		for _, k := range slices.Sorted(maps.Keys(v)) {
+			flat(key+"."+k, v[k], row)
+		}
+	case float64: // a number of JSON
+		switch name := key[strings.LastIndexByte(key, '.')+1:]; {
+		case slices.Contains(inSeconds, name):
+			key, v = key+"_seconds", v/1e9
+		case slices.Contains(inMillis, name):
+			key, v = key+"_millis", v/1e6
+		}
+		row(key, strconv.FormatFloat(v, 'f', -1, 64))
+	default:
 		row(key, fmt.Sprint(v))
-		return
-	}
-	for _, k := range slices.Sorted(maps.Keys(m)) {
-		flat(key+"."+k, m[k], row)
 	}
 }
