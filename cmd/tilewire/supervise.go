@@ -128,7 +128,7 @@ func netSpec(in *instance.Instance, id, cpu int, files []*os.File, more ...strin
 	s, err := tileSpec(in, instance.Tile{Kind: kindNet, ID: id}, cpu, files,
 		append([]string{"--history", histories(in), "--listen-fds", strings.Join(fds, ",")}, more...)...)
 	s.Keep = true
-	s.Upgrade, _ = os.Executable() // what lies there when it is restarted
+	s.Upgrade = ownPath()
 	return s, err
 }
 
