@@ -452,6 +452,14 @@ func (t *NetTile) StopListening() {
 	}
 }
 
+// ForgetListeners takes nobody new in, and leaves the sockets of ListenFd open, for other tiles and a successor: who connects
+// there waits for those.
+func (t *NetTile) ForgetListeners() {
+	for i := range t.listeners { // epoll still tells of them, to nobody
+		t.listeners[i] = listener{fd: -1}
+	}
+}
+
 // Drain stops listening and closes every client: WebSockets with code and text
 // (at most 123 bytes), after what has been published so far, the others after
 // their response. It returns at once; Conns tells when all are gone. within

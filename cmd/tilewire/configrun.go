@@ -62,6 +62,7 @@ var configFlags = []struct {
 	{"shutdown.grace_millis", "drain-grace", "ms", true},
 	{"shutdown.drain_millis", "drain-time", "ms", true},
 	{"shutdown.lame_duck_millis", "lame-duck", "ms", true},
+	{"shutdown.linger_millis", "linger", "ms", true},
 	{"supervisor.restart", "restart", "", true},
 	{"supervisor.restart_max_per_minute", "restart-max", "", true},
 	{"supervisor.heartbeat_timeout_millis", "heartbeat-timeout", "ms", true},

@@ -11,6 +11,7 @@ import (
 	"github.com/tilewire/tilewire/cmd/tilewire/instance"
 	"github.com/tilewire/tilewire/httpsrv"
 	"github.com/tilewire/tilewire/httpsrv/steer"
+	"github.com/tilewire/tilewire/shmem"
 	"github.com/tilewire/tilewire/tile/topo"
 )
 
@@ -144,8 +145,9 @@ func (n *nets) shut(id int) {
 	}
 }
 
-// added are the tiles that a count adds to those that run. Errors: there is no memory for them; they have yet to go.
-func (n *nets) added(count int, rows []topo.Status) (add []instance.Tile, err error) {
+// added are the tiles that a count adds to those that run; of those that leave, who still have all their clients. Errors: there
+// is no memory for them; they are sending their clients away.
+func (n *nets) added(count int, rows []topo.Status, leaving map[int]instance.Drain) (add []instance.Tile, err error) {
 	if count > n.most {
 		return nil, usageError{fmt.Errorf("layout.net_tile_count: %d needs a restart: there is memory for %d (layout.net_tile_max)\n%w", count, n.most, errRestart)}
 	}
@@ -155,7 +157,7 @@ func (n *nets) added(count int, rows []topo.Status) (add []instance.Tile, err er
 	serves := false
 	for _, r := range rows {
 		serves = serves || r.Kind == kindNet && r.ID < count && r.State == topo.StateRunning
-		if r.State != topo.StateEnded && slices.Contains(add, instance.Tile{Kind: r.Kind, ID: r.ID}) {
+		if r.State != topo.StateEnded && leaving[r.ID].From <= shmem.Monotonic() && slices.Contains(add, instance.Tile{Kind: r.Kind, ID: r.ID}) {
 			return nil, fmt.Errorf("layout.net_tile_count: %s:%d is still sending its clients away (shutdown.drain_millis); try again when it has ended", r.Kind, r.ID)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -73,40 +74,80 @@ func (p *proc) canSteer() {
 	}
 }
 
-// The set of tiles grows and shrinks at a reload: who comes goes to the tile with the fewest, who is at a tile that goes is told to
-// come again, nobody else notices.
+// The set of tiles grows and shrinks at a reload, and no client notices: who comes goes to the tile with the fewest of those that
+// serve, who is at a tile that goes stays there until that comes again, or the client leaves, or its time is over.
 func TestNetsGrowAndShrink(t *testing.T) {
 	t.Parallel()
 	file, count := countFile(t, 3, "")
+	reload := func(p *proc) {
+		t.Helper()
+		verb(t, 0, "reload", "--name", p.name)
+	}
 	count(2)
 	p := runs(t, "grow", "--config", file)
 	p.canSteer()
-	var old, young []*client
-	for range 20 {
-		old = append(old, p.dial())
+	var all []*client
+	dial := func(n int) {
+		t.Helper()
+		for range n {
+			all = append(all, p.dial())
+		}
 	}
+	published := 0
+	everybody := func() {
+		t.Helper()
+		published++
+		m := fmt.Sprint("message ", published)
+		verb(t, 0, "publish", "--name", p.name, m)
+		for _, c := range all {
+			c.gets(m)
+		}
+	}
+	dial(20)
 	p.countsAre("ws_now", 10, 10, 0)
 	count(3)
 	if out, _ := verb(t, 0, "reload", "--name", p.name); out != "layout.net_tile_count: 2 -> 3\n" {
 		t.Errorf("%q", out)
 	}
-	for range 10 {
-		young = append(young, p.dial())
-	}
+	dial(10)
 	p.countsAre("ws_now", 10, 10, 10)
-	verb(t, 0, "publish", "--name", p.name, "all")
-	for _, c := range slices.Concat(old, young) {
-		c.gets("all")
-	}
+	everybody()
 	count(1)
-	verb(t, 0, "reload", "--name", p.name)
-	p.countsAre("ws_now", 10, 0, 0)
-	for _, c := range young {
-		c.closes(websocket.StatusServiceRestart, "restarting")
+	reload(p)
+	dial(4)
+	p.countsAre("ws_now", 14, 10, 10)
+	everybody()
+	if out, _ := verb(t, 0, "ps"); len(regexp.MustCompile(`(?m)^grow .*net:[12] .* leaving `).FindAllString(out, -1)) != 2 {
+		t.Errorf("ps:\n%s", out)
 	}
+	if _, out, _ := asks(t, p.asker().Client, "GET", "http://localhost/tilez?format=text"); len(regexp.MustCompile(`(?m)^net:[12] .* leaving `).FindAllString(out, -1)) != 2 {
+		t.Errorf("tilez:\n%s", out)
+	}
+	net2 := children(t, p.cmd.Process.Pid)["tw net:2"]
+	if err := unix.Kill(net2, unix.SIGKILL); err != nil { // its successor leaves too
+		t.Fatal(err)
+	}
+	p.says(`"msg":"ready","tile":"net:2"[^\n]*(\n.*)*"msg":"ready","tile":"net:2"`)
+	everybody()
+	dial(2)
+	p.countsAre("ws_now", 16, 10, 10)
+	count(2) // net:1 comes again, with the clients that it has
+	reload(p)
+	dial(8)
+	p.countsAre("ws_now", 17, 17, 10)
+	everybody()
+	count(4)
+	if _, said := verb(t, 2, "reload", "--name", p.name); !strings.Contains(said, "layout.net_tile_max is 3, less than layout.net_tile_count (4)") {
+		t.Errorf("%q", said)
+	}
+	if err := os.WriteFile(file, []byte("[layout]\nnet_tile_count = 1\nnet_tile_max = 3\n[shutdown]\nlinger_millis = 1\ndrain_millis = 100\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reload(p)
+	p.countsAre("ws_now", 17, 0, 0)
 	verb(t, 0, "publish", "--name", p.name, "rest")
 	stay := 0
-	for _, c := range old {
+	for _, c := range all {
 		switch s, err := c.next(); {
 		case err == nil && s == "rest":
 			stay++
@@ -114,24 +155,29 @@ func TestNetsGrowAndShrink(t *testing.T) {
 			t.Error(s, err)
 		}
 	}
-	if stay != 10 {
-		t.Errorf("%d of 10 stayed", stay)
+	if stay != 17 {
+		t.Errorf("%d of 17 stayed", stay)
 	}
-	count(4)
-	if _, said := verb(t, 2, "reload", "--name", p.name); !strings.Contains(said, "layout.net_tile_max is 3, less than layout.net_tile_count (4)") {
-		t.Errorf("%q", said)
-	}
-	p.says(`"msg":"ended","tile":"net:1"`) // so that it can come again
+	p.says(`"msg":"ended","tile":"net:1"`)
 	p.says(`"msg":"ended","tile":"net:2"`)
-	count(2)
-	verb(t, 0, "reload", "--name", p.name)
-	for range 10 {
-		p.dial()
-	}
-	p.countsAre("ws_now", 10, 10, 0)
-	if out, _ := verb(t, 0, "ps"); strings.Contains(out, "net:2") || !strings.Contains(out, "net:1") {
+	if out, _ := verb(t, 0, "ps"); regexp.MustCompile(`(?m)^grow .*net:[12]`).MatchString(out) {
 		t.Errorf("ps:\n%s", out)
 	}
+	count(3)
+	reload(p)
+	all = nil
+	dial(10)
+	p.countsAre("ws_now", 17, 5, 5)
+	count(1)
+	reload(p)
+	everybody()
+	for _, c := range all { // the tiles end when the last one has gone
+		if err := c.Close(websocket.StatusNormalClosure, ""); err != nil {
+			t.Error(err)
+		}
+	}
+	p.says(`"msg":"ended","tile":"net:1"[^\n]*(\n.*)*"msg":"ended","tile":"net:1"`)
+	p.says(`"msg":"ended","tile":"net:2"[^\n]*(\n.*)*"msg":"ended","tile":"net:2"`)
 	p.signal(unix.SIGTERM)
 	p.exit(0)
 }
@@ -365,7 +411,7 @@ func TestSteeringWithoutRight(t *testing.T) {
 // would be left.
 func TestNetsGrowOverLeftDown(t *testing.T) {
 	t.Parallel()
-	file, count := countFile(t, 2, "[supervisor]\nrestart_max_per_minute = 0\n")
+	file, count := countFile(t, 2, "[supervisor]\nrestart_max_per_minute = 0\n[shutdown]\nlinger_millis = 1\n")
 	count(2)
 	p := runs(t, "over", "--config", file)
 	p.canSteer()

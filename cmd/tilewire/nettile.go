@@ -28,6 +28,7 @@ type netTile struct {
 	o     httpsrv.TileOptions
 	gen   uint64          // of the settings that it has
 	drain *instance.Drain // that it obeys
+	stays *instance.Drain // that it will obey: until then it takes nobody new in
 	until int64           // when it ends, whoever is left; 0: it serves
 	log   *slog.Logger
 	kept  bool // a keeper holds what it has open: its successor carries on
@@ -159,16 +160,21 @@ func (n *netTile) look() {
 	n.obey(n.order(&v))
 }
 
-// order is the drain that the settings have for this tile, nil: none.
-func (n *netTile) order(v *instance.Settings) *instance.Drain {
+// order is the drain that the settings have for this tile, nil: none; and whether it is for this one alone, which leaves.
+func (n *netTile) order(v *instance.Settings) (d *instance.Drain, leaves bool) {
 	if d, ok := v.Leaving[n.id]; ok && v.Drain == nil && v.Nets > 0 && n.id >= v.Nets {
-		return &d
+		return &d, true
 	}
-	return v.Drain
+	return v.Drain, false
 }
 
-// obey begins a drain, or one with other times.
-func (n *netTile) obey(d *instance.Drain) {
+// obey begins a drain, or one with other times. A tile that leaves keeps its clients until its drain begins.
+func (n *netTile) obey(d *instance.Drain, leaves bool) {
+	if n.stays = nil; leaves && d.From > shmem.Monotonic() {
+		n.ForgetListeners()
+		n.stays = d
+		return
+	}
 	if d == nil || n.drain != nil && *n.drain == *d || n.until != 0 {
 		return
 	}
@@ -188,6 +194,14 @@ func (n *netTile) endOfInput() {
 
 // over reports whether all were to go and are gone, or had their time.
 func (n *netTile) over(now int64) bool {
+	if n.stays != nil {
+		if all, _ := n.Conns(); all == 0 {
+			return true
+		}
+		if now >= n.stays.From {
+			n.obey(n.stays, false)
+		}
+	}
 	if n.until == 0 {
 		if n.drain == nil || !n.Drained() {
 			return false

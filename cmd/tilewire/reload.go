@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -112,19 +111,23 @@ func (op *operator) apply(next *runFlags) (begin []instance.Tile, err error) {
 	if key := "layout.net_tile_count"; op.r.texts[key] == next.texts[key] {
 		next.nets = n.count // which may be what the memory was made for
 	}
-	if begin, err = n.added(next.nets, op.Status()); err != nil {
+	if begin, err = n.added(next.nets, op.Status(), op.set.Leaving); err != nil {
 		return nil, err
 	}
 	set := next.settings()
 	set.Restarting, set.Leaving = op.set.Restarting, map[int]instance.Drain{}
 	set.Down = slices.DeleteFunc(slices.Clone(op.set.Down), func(id int) bool { return id >= next.nets })
+	from := int64(instance.Forever)
+	if set.Shutdown.Linger > 0 {
+		from = shmem.Monotonic() + set.Shutdown.Linger.Nanoseconds()
+	}
 	for id := next.nets; id < n.most; id++ {
 		d, leaves := op.set.Leaving[id]
 		switch {
 		case leaves:
-			d.Over = min(d.Over, set.Shutdown.Drain)
+			d.From, d.Over = min(d.From, from), min(d.Over, set.Shutdown.Drain)
 		case id < n.count:
-			d = instance.Drain{From: shmem.Monotonic(), Over: set.Shutdown.Drain, Requests: true}
+			d = instance.Drain{From: from, Over: set.Shutdown.Drain, Requests: true}
 		default:
 			continue
 		}
@@ -139,7 +142,11 @@ func (op *operator) apply(next *runFlags) (begin []instance.Tile, err error) {
 	}
 	n.resize(next.nets)
 	for id, d := range set.Leaving {
-		_ = op.Retire(kindNet, id, time.Duration(d.From-shmem.Monotonic())+d.Over+drainSlack)
+		by := int64(instance.Forever)
+		if d.From != instance.Forever {
+			by = d.From + (d.Over + drainSlack).Nanoseconds()
+		}
+		_ = op.Retire(kindNet, id, by)
 	}
 	op.r, op.set = next, set
 	setLog(set.Log)

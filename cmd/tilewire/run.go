@@ -50,6 +50,7 @@ func (r *runFlags) flags(cmd *cobra.Command) {
 	f.DurationVar(&r.shutdown.Grace, "drain-grace", 2*time.Second, "from SIGTERM or \"tilewire drain\" to the first client closed (1012); meanwhile nobody new may stream")
 	f.DurationVar(&r.shutdown.Drain, "drain-time", 30*time.Second, "from the first client closed to the last: they are spread evenly")
 	f.DurationVar(&r.shutdown.LameDuck, "lame-duck", 10*time.Minute, "the same after SIGUSR2")
+	f.DurationVar(&r.shutdown.Linger, "linger", 0, "clients of a network tile that a reload takes away may stay so long; 0: until they go by themselves")
 	f.StringVar(&r.restart, "restart", "tile", "what follows when a `tile` dies: it is started again, or never: the instance ends with exit code 4, unless another network tile serves")
 	f.DurationVar(&r.heartbeat, "heartbeat-timeout", heartbeatTimeout, "a tile that was not seen to run for so long is stuck")
 	f.IntVar(&r.budget, "restart-max", defaultBudget, "restarts of one tile within a minute; more end the instance with exit code 4, unless another network tile serves")
@@ -107,7 +108,7 @@ func (r *runFlags) check() error {
 	for _, d := range []struct {
 		flag string
 		v    time.Duration
-	}{{"drain-grace", r.shutdown.Grace}, {"drain-time", r.shutdown.Drain}, {"lame-duck", r.shutdown.LameDuck}} {
+	}{{"drain-grace", r.shutdown.Grace}, {"drain-time", r.shutdown.Drain}, {"lame-duck", r.shutdown.LameDuck}, {"linger", r.shutdown.Linger}} {
 		if d.v < 0 || d.v > 24*time.Hour {
 			return usageError{fmt.Errorf("--%s %v: 0 to 24h", d.flag, d.v)}
 		}

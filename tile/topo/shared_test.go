@@ -2,6 +2,7 @@ package topo
 
 import (
 	"errors"
+	"math"
 	"testing"
 	"time"
 
@@ -91,7 +92,7 @@ func TestRetire(t *testing.T) {
 	y := sharing(t, Options{Budget: -1}, "tile", "tile", "tile")
 	y.run(t.Context())
 	<-y.s.AllReady()
-	if err := y.s.Retire(y.specs[1].Kind, 1, time.Hour); err != nil {
+	if err := y.s.Retire(y.specs[1].Kind, 1, math.MaxInt64); err != nil {
 		t.Fatal(err)
 	}
 	if err := y.s.Retire("none", 1, 0); !errors.Is(err, ErrNoTile) {
@@ -110,7 +111,7 @@ func TestRetire(t *testing.T) {
 		t.Fatal(err)
 	}
 	y.next(Ready, 1)
-	if err := y.s.Retire(y.specs[1].Kind, 1, time.Hour); err != nil {
+	if err := y.s.Retire(y.specs[1].Kind, 1, math.MaxInt64); err != nil {
 		t.Fatal(err)
 	}
 	if err := unix.Kill(y.s.Status()[0].Pid, unix.SIGKILL); err != nil { // the only one that counts

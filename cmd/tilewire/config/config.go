@@ -103,6 +103,7 @@ type Shutdown struct {
 	GraceMillis    uint32 `toml:"grace_millis" max:"86400000"`
 	DrainMillis    uint32 `toml:"drain_millis" max:"86400000"`
 	LameDuckMillis uint32 `toml:"lame_duck_millis" max:"86400000"`
+	LingerMillis   uint32 `toml:"linger_millis" max:"86400000"`
 }
 
 // Supervisor is how tiles are kept up.

@@ -80,6 +80,9 @@ func (j *Judge) Look(now int64) Verdict {
 		t.look(now, j.stale)
 		if j.beyond(t) {
 			if t.Held {
+				if t.Condition == Well {
+					t.Condition = Leaving // until the next look
+				}
 				j.shown = append(j.shown, *t)
 			}
 			continue

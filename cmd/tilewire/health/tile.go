@@ -27,9 +27,10 @@ const (
 	Ended                     // in order: nobody holds it
 	Died                      // nobody holds it, and it did not end in order
 	Failed                    // by an error of its own, which the cause tells
+	Leaving                   // well, and taken away by a reload: it takes nobody new in
 )
 
-var conditionNames = [...]string{"unused", "starting", "well", "stale", "ending", "ended", "died", "failed"}
+var conditionNames = [...]string{"unused", "starting", "well", "stale", "ending", "ended", "died", "failed", "leaving"}
 
 // String gives the name in lower case, 'unknown' for anything else.
 func (c Condition) String() string {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"structs"
 	"sync/atomic"
 	"time"
@@ -200,8 +201,8 @@ type Settings struct {
 	// Drain is the order to send all clients away, nil before there is one. A tile that is started meanwhile obeys it too.
 	Drain *Drain `json:"drain,omitempty"`
 
-	// Nets is how many network tiles are to serve: 0 to Nets-1; 0: all there are. Those beyond send their clients away as
-	// Leaving says of each, and end. Down are those that were given up, whose work the others do.
+	// Nets is how many network tiles are to serve: 0 to Nets-1; 0: all there are. Those beyond take nobody new in, and end when
+	// their clients have gone; who is left is sent away as Leaving says of each. Down are those that were given up, whose work the others do.
 	Nets    int           `json:"net_tile_count,omitempty"`
 	Leaving map[int]Drain `json:"leaving,omitempty"`
 	Down    []int         `json:"given_up,omitempty"`
@@ -242,9 +243,13 @@ type Shutdown struct {
 	Grace    time.Duration `json:"grace"`     // from the word to drain to the first close
 	Drain    time.Duration `json:"drain"`     // from the first close to the last
 	LameDuck time.Duration `json:"lame_duck"` // the same of a lame duck
+	Linger   time.Duration `json:"linger"`    // from the word to leave to a tile until that drains; 0: for ever
 }
 
-// Drain is an order to a network tile: the first client goes at From (shmem.Monotonic), the last within Over.
+// Forever is a time that does not come.
+const Forever = math.MaxInt64
+
+// Drain is an order to a network tile: the first client goes at From (shmem.Monotonic, or Forever), the last within Over.
 type Drain struct {
 	From int64         `json:"from"`
 	Over time.Duration `json:"over"`

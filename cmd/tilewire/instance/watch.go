@@ -14,7 +14,7 @@ import (
 type TileStatus struct {
 	Kind     string        `json:"kind"`
 	ID       int           `json:"id"`
-	State    string        `json:"state"` // absent booting running stuck stopping ended failed killed
+	State    string        `json:"state"` // absent booting running leaving stuck stopping ended failed killed
 	Pid      int           `json:"pid"`   // of its last process, 0: none yet
 	CPU      int           `json:"cpu"`   // tile.Float: not pinned
 	Age      time.Duration `json:"heartbeat_age_ns"`
@@ -67,10 +67,15 @@ func (in *Instance) Status(joined int) Status {
 			s.Tiles = append(s.Tiles, TileStatus{Kind: t.Kind, ID: t.ID, State: "damaged", Cause: err.Error(), Age: -1, CPU: tile.Float})
 			continue
 		}
-		if t.Kind == KindNet && v.Nets > 0 && t.ID >= v.Nets && !c.Held() { // not in use
+		leaves := t.Kind == KindNet && v.Nets > 0 && t.ID >= v.Nets
+		if leaves && !c.Held() { // not in use
 			continue
 		}
-		s.Tiles = append(s.Tiles, tileStatus(c, shmem.Monotonic(), v.HeartbeatTimeout))
+		row := tileStatus(c, shmem.Monotonic(), v.HeartbeatTimeout)
+		if leaves && row.State == "running" {
+			row.State = "leaving"
+		}
+		s.Tiles = append(s.Tiles, row)
 	}
 	return s
 }
