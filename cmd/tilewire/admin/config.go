@@ -77,7 +77,7 @@ func (s *Server) configz(w http.ResponseWriter, r *http.Request) {
 // Units of the durations among the settings, as in the names of the keys of the configuration.
 var (
 	inSeconds = []string{"max_lag", "ping_interval", "pong_timeout"}
-	inMillis  = []string{"header_timeout", "body_timeout", "idle_timeout", "write_timeout", "grace", "drain", "lame_duck", "over", "heartbeat_timeout"}
+	inMillis  = []string{"header_timeout", "body_timeout", "idle_timeout", "write_timeout", "grace", "drain", "lame_duck", "linger", "over", "heartbeat_timeout"}
 )
 
 // flat writes nested keys as one row each, in order; durations in the unit of their key, which is put behind the name.

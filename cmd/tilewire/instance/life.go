@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"structs"
 	"sync/atomic"
 	"time"
@@ -246,8 +245,8 @@ type Shutdown struct {
 	Linger   time.Duration `json:"linger"`    // from the word to leave to a tile until that drains; 0: for ever
 }
 
-// Forever is a time that does not come.
-const Forever = math.MaxInt64
+// Forever is a time that does not come. JSON's numbers hold it exactly.
+const Forever = 1 << 62
 
 // Drain is an order to a network tile: the first client goes at From (shmem.Monotonic, or Forever), the last within Over.
 type Drain struct {
