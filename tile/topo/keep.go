@@ -20,6 +20,7 @@ type kept struct {
 	pidfd   int
 	calling bool // it was told to make a successor, which has not been told of yet
 	upgrade bool // the next successor is made from the program at Spec.Upgrade
+	last    bool // it was told to make one while everything is stopped: there is no other
 }
 
 // callWithin bounds (ns) the time until a keeper has made a successor. Then the tile is started anew, and what the keeper

@@ -288,3 +288,39 @@ func TestKeepUpgradeEndsAtOnce(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A tile that dies after it was told to halt, and before it has, has a successor that halts in its place: what it held is closed
+// in order. There is one: it ends like any other.
+func TestKeepDiesStopping(t *testing.T) {
+	y, addr := keepYard(t, Options{HaltGrace: time.Minute}, nil)
+	c := connect(t, addr)
+	echoes(t, c, "before")
+	pid := y.next(Ready, 0).Pid
+	for i := range 2 {
+		if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Waitid(unix.P_PID, pid, nil, unix.WSTOPPED|unix.WNOWAIT, nil); err != nil {
+			t.Fatal(err)
+		}
+		y.s.Stop()
+		cnc, _ := tile.CncJoin(y.specs[0].Cnc)
+		for begin := time.Now(); cnc.Signal() != tile.SignalHalt; time.Sleep(time.Millisecond) { // a cnc rings nobody
+			if time.Since(begin) > 10*time.Second {
+				t.Fatal(cnc.Signal())
+			}
+		}
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		if e := y.next(Died, 0); e.Expected != (i > 0) || e.Again != (i == 0) || e.Exit.Signal != unix.SIGKILL {
+			t.Errorf("death %d: %v", i, e)
+		}
+		if i == 0 {
+			pid = y.next(Restarted, 0).Pid
+		}
+	}
+	if err := y.end(); err != nil {
+		t.Error(err)
+	}
+}

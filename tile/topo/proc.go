@@ -288,6 +288,10 @@ func (s *Supervisor) died(p *proc, now int64) {
 	at := len(s.pending)
 	s.event(p, e)
 	switch {
+	case s.stop && !s.kill && p.keep.pid != 0 && !p.keep.last && p.everReady && p.phase <= phaseHalt && !p.exit.Clean():
+		// It died of something else, maybe before it was told: what it held is closed in order all the same (lastCall).
+		p.state, p.due = StateWaiting, now
+		s.pending[at].Expected, s.pending[at].Again = false, true
 	case s.stop:
 		p.state, p.due = StateEnded, never
 	case p.again:

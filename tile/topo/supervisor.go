@@ -32,6 +32,8 @@ type Supervisor struct {
 	ep      int   // epoll, -1 while not running
 	wake    int   // eventfd, -1 while not running
 	turns   int   // of Run's loop
+	up      bool  // all have been ready
+	upTold  bool  // ready is closed
 	unswept bool  // strays are to be looked for once no tile hands over
 	sweepBy int64 // how long strays are waited for in the end, 0: not yet
 }
@@ -79,7 +81,7 @@ func New(specs []Spec, o Options) (*Supervisor, error) {
 	return s, nil
 }
 
-// AllReady is closed when every tile that is not optional has been ready once (or has ended by itself).
+// AllReady is closed when every tile that is not optional has been ready once (or has ended by itself), and Event was called with that.
 func (s *Supervisor) AllReady() <-chan struct{} { return s.ready }
 
 // Run starts the tiles and returns when none is left: after ctx ended or Stop was called, and the tiles were taken
@@ -108,6 +110,10 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		s.mu.Unlock()
 		for _, e := range events {
 			s.o.Event(e)
+		}
+		if s.up && !s.upTold { // now, so that what Event does about the last Ready is done
+			s.upTold = true
+			close(s.ready)
 		}
 		if done {
 			s.mu.Lock()
@@ -322,13 +328,7 @@ func (s *Supervisor) step(now int64) (done bool) {
 		wasReady = wasReady && ready
 		ended = ended && p.state == StateEnded
 	}
-	if wasReady {
-		select {
-		case <-s.ready:
-		default:
-			close(s.ready)
-		}
-	}
+	s.up = s.up || wasReady
 	if ended {
 		s.stop = true
 		return s.stepDown(now)
@@ -377,8 +377,11 @@ func (s *Supervisor) lastCall(p *proc, now int64) bool {
 		return false
 	case k.calling:
 		return now < p.due
+	case k.last || p.state != StateWaiting || !p.everReady:
+		return false
 	}
-	return p.state == StateWaiting && p.everReady && p.cnc.Reset(true) == nil && s.call(p, now)
+	k.last = true
+	return p.cnc.Reset(true) == nil && s.call(p, now)
 }
 
 func (s *Supervisor) nextDue(now int64) int64 {
