@@ -146,7 +146,7 @@ func (n *nets) shut(id int) {
 }
 
 // added are the tiles that a count adds to those that run; of those that leave, who still have all their clients. Errors: there
-// is no memory for them; they are sending their clients away.
+// is no memory for them; they are sending their clients away; none of those that stay runs, be it for a moment, while others are to go.
 func (n *nets) added(count int, rows []topo.Status, leaving map[int]instance.Drain) (add []instance.Tile, err error) {
 	if count > n.most {
 		return nil, usageError{fmt.Errorf("layout.net_tile_count: %d needs a restart: there is memory for %d (layout.net_tile_max)\n%w", count, n.most, errRestart)}
@@ -161,7 +161,7 @@ func (n *nets) added(count int, rows []topo.Status, leaving map[int]instance.Dra
 			return nil, fmt.Errorf("layout.net_tile_count: %s:%d is still sending its clients away (shutdown.drain_millis); try again when it has ended", r.Kind, r.ID)
 		}
 	}
-	if !serves { // those that go would leave nobody
+	if count < n.count && !serves { // those that go would leave nobody
 		return nil, fmt.Errorf("layout.net_tile_count: of net:0 to net:%d none runs; `tilewire restart net:0` first", count-1)
 	}
 	return add, nil
