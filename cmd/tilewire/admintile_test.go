@@ -332,10 +332,7 @@ func TestAdminListen(t *testing.T) {
 	second := start(t, "run", "--name", "adminsecond", "--listen", "127.0.0.1:0", "--ring-size-mib", "1", "--admin-listen", "unix:"+path)
 	second.exit(1)
 	second.says(`^tilewire: admin: .*/adminpath.sock is in use`)
-	wait := gone(t, children(t, p.cmd.Process.Pid)["tw admin:0"])
-	p.signal(unix.SIGKILL)
-	p.exit(128 + 9)
-	wait()
+	p.kills()
 	if _, err := os.Stat(path); err != nil {
 		t.Errorf("a crash leaves its socket: %v", err)
 	}

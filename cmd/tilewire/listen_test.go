@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -96,10 +95,7 @@ func TestUnixSocket(t *testing.T) {
 	}
 	served(t, over(path), "http://x/")
 
-	tile := gone(t, children(t, p.cmd.Process.Pid)["tw net:0"])
-	p.signal(syscall.SIGKILL)
-	p.exit(128 + int(syscall.SIGKILL))
-	tile() // it dies with its supervisor
+	p.kills() // tile and keeper, which listen, die with it
 	if _, err := os.Stat(path); err != nil {
 		t.Error("nobody could remove it:", err)
 	}

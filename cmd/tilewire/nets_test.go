@@ -413,7 +413,7 @@ func TestNetsGrowOverLeftDown(t *testing.T) {
 	t.Parallel()
 	file, count := countFile(t, 2, "[supervisor]\nrestart_max_per_minute = 0\n[shutdown]\nlinger_millis = 1\n")
 	count(2)
-	p := runs(t, "over", "--config", file)
+	p := runs(t, "growover", "--config", file)
 	p.canSteer()
 	addr := strings.Trim(strings.TrimPrefix(p.url, "http://"), "/")
 	kill := func(tile string, times int) {

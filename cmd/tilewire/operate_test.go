@@ -77,27 +77,6 @@ func TestDrainIsSpread(t *testing.T) {
 	if s := p.state(); s != instance.Draining {
 		t.Error(s)
 	}
-	// In the grace this server answers that it is going.
-	if resp, err := http.Get(p.url); err != nil || resp.StatusCode != 200 {
-		t.Errorf("in the grace: %v, %v", resp, err)
-	} else {
-		resp.Body.Close()
-	}
-	for _, c := range []*http.Client{http.DefaultClient, p.asker().Client} { // the public listener, and the admin tile's
-		url := p.url
-		if c != http.DefaultClient {
-			url = "http://localhost/"
-		}
-		if code, body, h := asks(t, c, "GET", url+"readyz"); code != 503 || !strings.Contains(body, "the instance is draining") || h.Get("Retry-After") == "" {
-			t.Errorf("readyz in the grace: %d %q", code, body)
-		}
-		if code, _, _ := asks(t, c, "GET", url+"healthz"); code != 200 {
-			t.Errorf("healthz in the grace: %d", code)
-		}
-	}
-	if _, resp, err := websocket.Dial(ctx, p.url+"ws", nil); err == nil || resp == nil || resp.StatusCode != 503 {
-		t.Errorf("an upgrade in the grace: %v, %v", resp, err)
-	}
 	r := <-over2
 	if r.err != nil {
 		t.Fatal(r.err)
@@ -121,6 +100,38 @@ func TestDrainIsSpread(t *testing.T) {
 		t.Errorf("%d of %d were closed", len(r.r.Ends), clients)
 	}
 	t.Logf("closes in each second: %v", buckets)
+}
+
+// In the grace this server answers that it is going.
+func TestDrainGrace(t *testing.T) {
+	t.Parallel()
+	p := runs(t, "grace", "--drain-grace", "1h")
+	c := p.dial()
+	p.signal(unix.SIGTERM)
+	p.says(`"msg":"draining","clients":1`)
+	if resp, err := http.Get(p.url); err != nil || resp.StatusCode != 200 {
+		t.Errorf("in the grace: %v, %v", resp, err)
+	} else {
+		resp.Body.Close()
+	}
+	for _, c := range []*http.Client{http.DefaultClient, p.asker().Client} { // the public listener, and the admin tile's
+		url := p.url
+		if c != http.DefaultClient {
+			url = "http://localhost/"
+		}
+		if code, body, h := asks(t, c, "GET", url+"readyz"); code != 503 || !strings.Contains(body, "the instance is draining") || h.Get("Retry-After") == "" {
+			t.Errorf("readyz in the grace: %d %q", code, body)
+		}
+		if code, _, _ := asks(t, c, "GET", url+"healthz"); code != 200 {
+			t.Errorf("healthz in the grace: %d", code)
+		}
+	}
+	if _, resp, err := websocket.Dial(t.Context(), p.url+"ws", nil); err == nil || resp == nil || resp.StatusCode != 503 {
+		t.Errorf("an upgrade in the grace: %v, %v", resp, err)
+	}
+	verb(t, 0, "stop", "--name", p.name)
+	c.closes(websocket.StatusGoingAway, "shutting down")
+	p.exit(0)
 }
 
 // Nobody is waited for where nobody is; a second signal ends at once.
@@ -245,10 +256,7 @@ func TestReadyAndPs(t *testing.T) {
 	if s := verb(0, "ps", "--clean"); strings.Contains(s, "removed") {
 		t.Error(s)
 	}
-	wait := gone(t, net)
-	p.signal(unix.SIGKILL)
-	p.exit(128 + 9)
-	wait()
+	p.kills() // as long as one tile is there, it is unserved, not crashed
 	if s := ps(); len(s.Instances) != 1 || s.Instances[0].State != "crashed" || s.Instances[0].Tiles[1].State != "killed" {
 		t.Errorf("%+v", s)
 	}
@@ -317,12 +325,12 @@ func TestSupervisorKilledLeavesNobody(t *testing.T) {
 	if err != nil {
 		t.Skip("no setsid here (Debian: util-linux)")
 	}
-	p := runs(t, "offspring", "--history", "9", "--", "sh", "-c",
-		`sleep 1000 & echo $!; `+setsid+` -f sh -c 'sleep 1000 & echo $!; echo $$; exec sleep 1000'; sleep 1000`)
+	args := []string{"run", "--name", "offspring", "--ring-size-mib", "4", "--max-connections", "64"}
+	p := start(t, append(args, "--listen", "127.7.0.2:0", "--history", "9", "--", "sh", "-c", // an address of its own: nobody takes the port meanwhile
+		`sleep 1000 & echo $!; `+setsid+` -f sh -c 'sleep 1000 & echo $!; echo $$; exec sleep 1000'; sleep 1000`)...)
+	p.serving()
 	c := p.dial()
-	waits := []func(){gone(t, children(t, p.cmd.Process.Pid)["tw net:0"])}
-	source := children(t, p.cmd.Process.Pid)["tw source:0"]
-	waits = append(waits, gone(t, source))
+	var waits []func()
 	for range 3 {
 		s, err := c.next()
 		if err != nil {
@@ -334,13 +342,12 @@ func TestSupervisorKilledLeavesNobody(t *testing.T) {
 		}
 		waits = append(waits, gone(t, pid))
 	}
-	p.signal(unix.SIGKILL)
-	p.exit(128 + 9)
+	p.kills()
 	for _, wait := range waits {
 		wait()
 	}
 	addr := strings.Trim(strings.TrimPrefix(p.url, "http://"), "/")
-	next := start(t, "run", "--name", "offspring", "--listen", addr, "--ring-size-mib", "4", "--max-connections", "64")
+	next := start(t, append(args, "--listen", addr)...)
 	next.serving()
 	next.signal(unix.SIGTERM)
 	next.exit(0)

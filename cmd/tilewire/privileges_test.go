@@ -250,10 +250,7 @@ func TestRunAsUser(t *testing.T) {
 	}
 
 	// The supervisor dies with the tiles; the next one takes over what they left, or makes it anew.
-	wait = gone(t, children(t, p.cmd.Process.Pid)["tw net:0"])
-	p.signal(unix.SIGKILL)
-	p.exit(128 + 9)
-	wait()
+	p.kills()
 	if err := os.Remove(sock); err != nil {
 		t.Fatal(err)
 	}

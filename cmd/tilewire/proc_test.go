@@ -164,6 +164,21 @@ func (p *proc) signal(s syscall.Signal) {
 	}
 }
 
+// kills ends the program by SIGKILL, and waits until whatever it had started is gone as well: the kernel tells each of them, and
+// who comes next, under the same name or address, is in the way of the last of them.
+func (p *proc) kills() {
+	p.Helper()
+	var ends []func()
+	for _, pid := range children(p, p.cmd.Process.Pid) {
+		ends = append(ends, gone(p, pid))
+	}
+	p.signal(unix.SIGKILL)
+	p.exit(128 + 9)
+	for _, end := range ends {
+		end()
+	}
+}
+
 // exit waits for the end, and checks the exit code (128+n for a signal).
 func (p *proc) exit(want int) {
 	p.Helper()

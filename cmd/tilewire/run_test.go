@@ -173,10 +173,7 @@ func TestRunTakesOver(t *testing.T) {
 	second := start(t, "run", "--name", "over", "--listen", "127.0.0.1:0")
 	second.exit(1)
 	second.says(fmt.Sprintf(`^tilewire: name is taken: an instance called "over" is live \(process .*%d.*\n$`, p.cmd.Process.Pid))
-	net := gone(t, children(t, p.cmd.Process.Pid)["tw net:0"])
-	p.signal(unix.SIGKILL)
-	p.exit(128 + 9)
-	net()
+	p.kills()
 	p = runs(t, "over")
 	c = p.dial()
 	prod.write("b\n")
@@ -221,11 +218,7 @@ func TestDemoKilled(t *testing.T) {
 	p := start(t, append(args, "--duration", "1m")...)
 	p.says("will stop reading")
 	name := strings.Fields(p.says(`instance +demo-\d+`))[1]
-	for _, pid := range children(t, p.cmd.Process.Pid) {
-		defer gone(t, pid)()
-	}
-	p.signal(unix.SIGKILL)
-	p.exit(128 + 9)
+	p.kills()
 	left := func() (found []string) {
 		for _, pattern := range []string{shmDir + "/*" + name, filepath.Join(runDir, name)} {
 			f, _ := filepath.Glob(pattern)
@@ -235,9 +228,6 @@ func TestDemoKilled(t *testing.T) {
 	}
 	if len(left()) != 2 {
 		t.Fatalf("a killed demo left %v", left())
-	}
-	for _, pid := range children(t, p.cmd.Process.Pid) {
-		t.Errorf("pid %d", pid)
 	}
 	start(t, args...).exit(0)
 	if l := left(); len(l) > 0 {
