@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tilewire/tilewire/httpsrv/ws"
-	"github.com/tilewire/tilewire/shmem"
 )
 
 func drainParams(streams uint32) Params {
@@ -20,8 +19,6 @@ func drainParams(streams uint32) Params {
 	p.MaxWsConnectionCnt, p.MaxConnectionCnt = streams, 32
 	return p
 }
-
-func (r *rig) clock() int64 { return shmem.Monotonic() + r.skew }
 
 // drainage is one as an instance uses it.
 func (r *rig) drainage(grace, over time.Duration) Drainage {
