@@ -168,30 +168,37 @@ func TestEndsAndPolicies(t *testing.T) {
 
 func TestStuck(t *testing.T) {
 	const timeout = 150 * time.Millisecond
-	y := newYard(t, Options{HeartbeatTimeout: timeout}, "tile", "tile")
+	y := newYard(t, Options{}, "tile", "tile")
+	note := y.s.o.Event
+	y.o(Options{HeartbeatTimeout: timeout, Event: func(e Event) {
+		if e.What == Stuck && e.Age < timeout {
+			t.Errorf("%v", e)
+		}
+		note(e)
+	}})
 	y.run(t.Context())
 	<-y.s.AllReady()
 	pid := y.s.Status()[0].Pid
 	unix.Kill(pid, unix.SIGSTOP)
-	if e := y.next(Stuck, -1); e.ID != 0 || e.Pid != pid || e.Age < timeout {
-		t.Errorf("%v", e)
+	if err := unix.Waitid(unix.P_PID, pid, nil, unix.WSTOPPED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+	for y.next(Stuck, 0); y.s.Status()[0].State != StateStuck; y.next(Stuck, 0) { // it was late before it was stopped
 	}
 	if r := y.s.Status()[0]; r.State != StateStuck || r.Age < timeout || r.Pid != pid {
 		t.Errorf("%+v", r)
 	}
 	unix.Kill(pid, unix.SIGCONT)
-	if e := y.next(Recovered, -1); e.ID != 0 {
-		t.Errorf("%v", e)
-	}
-	if r := y.s.Status()[0]; r.State != StateRunning || r.Pid != pid {
+	y.next(Recovered, 0)
+	if r := y.s.Status()[0]; r.State != StateRunning && r.Age < timeout || r.Pid != pid {
 		t.Errorf("%+v", r)
 	}
 	y.s.Stop()
 	if err := y.end(); err != nil {
 		t.Error(err)
 	}
-	for _, e := range y.rest() {
-		if e.What != Died || !e.Exit.Clean() {
+	for _, e := range y.rest() { // a machine that has other things to do makes tiles late
+		if e.What != Stuck && e.What != Recovered && (e.What != Died || !e.Exit.Clean()) {
 			t.Errorf("%v", e)
 		}
 	}
@@ -550,14 +557,14 @@ func TestIdleBlocks(t *testing.T) {
 	<-y.s.AllReady()
 	y.next(Died, 2)
 	y.s.mu.Lock()
-	before := y.s.turns
+	before, begin := y.s.turns, time.Now()
 	y.s.mu.Unlock()
 	<-time.After(300 * time.Millisecond)
 	y.s.mu.Lock()
 	defer y.s.mu.Unlock()
 	// Each of two tiles is looked at once per 95 to 100 ms; the rest is for interrupted waits.
-	if n := y.s.turns - before; n > 30 {
-		t.Errorf("%d turns in 300 ms", n)
+	if n, took := y.s.turns-before, time.Since(begin); n > int(took/(10*time.Millisecond)) {
+		t.Errorf("%d turns in %v", n, took)
 	}
 }
 
