@@ -75,7 +75,7 @@ func TestListenerDiesPlain(t *testing.T) {
 				t.Skip(err)
 			}
 			s := newSite(t, "tcp4", tiles)
-			s.connect(conns, nil)
+			s.arrive(conns, nil)
 			waiting := make([]int, tiles)
 			s.leave(0)
 			waiting[0] = conns
@@ -97,13 +97,13 @@ func TestDrain(t *testing.T) {
 		st := load(t, Options{Tiles: tiles, Ports: 1, Mode: Least})
 		s := newSite(t, network, tiles)
 		s.insert(st, 0)
-		s.connect(400, nil)
+		s.arrive(400, nil)
 		_ = st.SetLive(2, false)
-		s.connect(300, nil)
+		s.arrive(300, nil)
 		if n := s.accept(2); n != 100 {
 			t.Errorf("%d were waiting at the tile that drains, want 100", n)
 		}
-		s.connect(300, nil)
+		s.arrive(300, nil)
 		if n := s.accept(2); n != 0 {
 			t.Errorf("%d came after it had drained", n)
 		}
@@ -184,7 +184,7 @@ func TestMoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = st.SetLive(1, false)
-	s.connect(10, nil)
+	s.arrive(10, nil)
 	_ = st.SetLive(1, true)
 	_ = st.SetLive(0, false)
 	if joined[1].Moved() {

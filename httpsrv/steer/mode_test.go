@@ -101,7 +101,7 @@ func TestLeast(t *testing.T) {
 		s.insert(st, 0)
 		joined := joinAll(t, st)
 		turn := func(n int, stalled ...int) {
-			s.connect(n, nil)
+			s.arrive(n, nil)
 			for i, j := range joined {
 				if !slices.Contains(stalled, i) {
 					s.accept(i)

@@ -163,6 +163,36 @@ func (s *site) connect(n int, from unix.Sockaddr) []int {
 	return fds
 }
 
+// arrive is connect, and waits until all are in the listeners' queues: a client is connected before the server has its ACK, which the
+// kernel may leave for later.
+func (s *site) arrive(n int, from unix.Sockaddr) {
+	s.Helper()
+	want := s.queued() + n
+	s.connect(n, from)
+	for tries := 0; s.queued() != want; tries++ {
+		if tries > 4000 {
+			s.Fatalf("%d connections wait to be accepted, want %d", s.queued(), want)
+		}
+		_, _ = unix.Poll(nil, 5)
+	}
+}
+
+// queued is how many connections wait to be accepted.
+func (s *site) queued() (n int) {
+	s.Helper()
+	for _, fd := range s.fds {
+		if fd < 0 {
+			continue
+		}
+		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err != nil {
+			s.Fatal(err)
+		}
+		n += int(info.Unacked) // of a listener, tcp_get_info
+	}
+	return n
+}
+
 func (s *site) dial(to unix.Sockaddr, family, n int, from unix.Sockaddr) (fds []int) {
 	s.Helper()
 	for range n {
