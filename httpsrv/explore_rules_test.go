@@ -195,7 +195,7 @@ func TestExploreRules(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			brokenRule = c.rule
-			o := search(scenarioNamed(c.in), 3, time.Now().Add(20*time.Second))
+			o := search(scenarioNamed(c.in), 3, time.Now().Add(5*time.Minute)) // seconds, if the machine has nothing else to do
 			if o.found == nil {
 				t.Fatalf("%d schedules of %q (all of up to %d preemptions) and nothing went wrong", o.runs, c.in, o.whole)
 			}
