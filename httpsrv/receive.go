@@ -16,6 +16,9 @@ const pausePending = 16
 func (t *NetTile) receive(slot uint32) {
 	c := &t.conns[slot]
 	if c.flags&flWaitBuf != 0 || c.evFlags&evWaits != 0 {
+		if c.state == stAwait { // a stream goes on by itself
+			c.flags |= flMore
+		}
 		return
 	}
 	switch c.state {
