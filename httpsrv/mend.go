@@ -106,11 +106,15 @@ func (t *NetTile) mendState(c *conn) bool {
 	default:
 		return false
 	}
-	if c.deadline == 0 && c.state != stStream {
-		c.deadline = t.now + [stStates]time.Duration{
+	if c.state != stStream {
+		end := t.now + [stStates]time.Duration{
 			stRequest: t.opt.RequestTimeout, stAwait: t.opt.AppTimeout, stRespond: t.opt.WriteTimeout, stUpgrade: t.opt.WriteTimeout,
 			stClosing: t.opt.CloseTimeout, stLinger: t.opt.CloseTimeout,
 		}[c.state].Nanoseconds()
+		late := (c.state == stRespond || c.state == stUpgrade) && c.deadline > end // it is that of the state before
+		if c.deadline == 0 || late {
+			c.deadline = end
+		}
 	}
 	if c.ctlLen == [ctlSlots]uint16{} && c.pos().src() != srcCtl {
 		c.headBuf = 0
