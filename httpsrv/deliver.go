@@ -290,6 +290,9 @@ func (t *NetTile) sideMessage(m *message) {
 		t.cnt.Cell(cntSideDropped).Inc()
 		return
 	}
+	if t.rd[t.walked].doubt && t.waits(c, int16(t.walked), m.off) {
+		return
+	}
 	after := m.end[areaBroadcast]
 	if int(c.ring) != t.walked {
 		var ok bool
@@ -299,6 +302,17 @@ func (t *NetTile) sideMessage(m *message) {
 		}
 	}
 	t.enqueue(slot, int16(t.walked), m.off, m.len, after)
+}
+
+// waits reports whether the message at off of a ring waits for its client already: put by a predecessor whose walk
+// did not come to say so. Messages of other rings may have been put behind it.
+func (t *NetTile) waits(c *conn, ring int16, off uint64) bool {
+	for i := c.pendHead; i != 0; i = t.pend[i-1].next {
+		if e := &t.pend[i-1]; e.ring == ring && e.off == off {
+			return true
+		}
+	}
+	return false
 }
 
 // frameEnd returns the first offset at or after the connection's cursor at
@@ -313,13 +327,9 @@ func (t *NetTile) frameEnd(c *conn) (uint64, bool) {
 
 // enqueue has len bytes at off of a ring's side area (or a static body) sent to
 // slot once its cursor has reached after. false: there is no place for it, and the
-// client is closed. One that is there already, put by a predecessor whose walk did
-// not come to say so, counts as put.
+// client is closed.
 func (t *NetTile) enqueue(slot uint32, ring int16, off uint64, n uint32, after uint64) bool {
 	c := &t.conns[slot]
-	if last := c.pendTail; last != 0 && ring >= 0 && t.pend[last-1].ring == ring && t.pend[last-1].off == off {
-		return true
-	}
 	i := t.pends.get()
 	if i == 0 {
 		t.cnt.Cell(cntBufWaits).Inc()

@@ -20,6 +20,7 @@ type reader struct {
 
 	pinned   [areaCnt]uint64 // what line holds
 	msgs     uint64          // broadcasts walked
+	doubt    bool            // the next message to a single client may be one that a predecessor had dealt with, and died
 	own      bool            // messages to single clients went by with those that a predecessor had not read
 	overruns uint64          // walks that found descriptors reused
 	walking  message         // the descriptor that walk shows; here, so that it isn't allocated
@@ -43,6 +44,7 @@ func resumeReader(r *ring, tile int) *reader {
 	m := &rd.walking
 	if seq := rd.line.seen; r.hdr.head.Load()-seq <= r.mask && r.read(seq, m) {
 		rd.stand(seq, m)
+		rd.doubt = true
 		return rd
 	}
 	side := rd.line.side
@@ -111,6 +113,7 @@ func (rd *reader) walk(side func(*message)) (n uint64) {
 		} else if side != nil {
 			side(m)
 			rd.line.seen = s
+			rd.doubt = false
 		}
 		rd.seen, rd.end, rd.side = s, m.end[areaBroadcast], m.end[areaSide]
 	}

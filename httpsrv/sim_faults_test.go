@@ -83,7 +83,7 @@ var simFaults = []simFault{
 	{"a successor trusts the plan, and not the kernel's count", "mend.go", `n := counted(took - p.pos)`, `n := counted(took - p.pos); if FAULT { n = 0 }`},
 	{"a successor forgets the bytes that were received last", "mend.go", `r.end = got`, `if !(FAULT) { r.end = got }`},
 	{"a successor answers a ping again", "mend.go", `end, ok := t.answeredPing(c, piece); ok && `, `end, ok := t.answeredPing(c, piece); !(FAULT) && ok && `},
-	{"a successor has a message sent again", "deliver.go", `t.pend[last-1].off == off {`, `t.pend[last-1].off == off && !(FAULT) {`},
+	{"a successor has a message sent again", "deliver.go", `e.ring == ring && e.off == off {`, `e.ring == ring && e.off == off && !(FAULT) {`},
 	{"a successor does not walk what its predecessor died before", "reader.go", `side(m)
 			rd.line.seen = s`, `if FAULT { rd.line.seen = s }; side(m)
 			rd.line.seen = s`},
