@@ -45,6 +45,9 @@ func (t *NetTile) openPorts() error {
 		}
 		*p = appPort{id: i, q: q, run: q.hdr.run.Load(), walked: noPin, bell: tileBell{mem: m, runs: &t.srv.appSlot(i).runs}}
 		q.hdr.want.Store(0)
+		if q.head != q.tail { // a predecessor may have died before it rang
+			p.put, t.rings = true, true
+		}
 		if t.opt.Survive { // it may have died and come again meanwhile: the first look tells
 			p.run--
 		}
