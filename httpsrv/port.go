@@ -265,9 +265,10 @@ func (t *NetTile) holdsBack(slot uint32, c *conn) bool {
 
 // spares reports whether a connection may take one of a pool's buffers and leave
 // so many more: those of applications leave half of each pool to the tile's own,
-// which must not wait for an application that is slow.
+// which must not wait for an application that is slow. Where either pool is too small
+// for that neither is shared: who holds one's buffer would wait for ever for the other's.
 func (t *NetTile) spares(c *conn, p *pool, more int) bool {
-	return c.app == 0 || p.cnt < 4 || len(p.free) > int(p.cnt/2)+more
+	return c.app == 0 || min(t.recv.cnt, t.msg.cnt) < 4 || len(p.free) > int(p.cnt/2)+more
 }
 
 // resumeApps goes on with those that wait for room, in their order, as far as
