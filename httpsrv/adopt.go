@@ -174,6 +174,12 @@ func (t *NetTile) carryOn(h *heritage) {
 		if c.pos().src() == srcPend {
 			t.popSent(c)
 		}
+		if p := t.port(c); p != nil && c.state == stStream && c.evUnits == evUnitsBound { // the application was not told yet
+			t.putOpen(slot, c, p)
+		}
+		if c.state == stStream && c.ping == 0 { // nor was the first ping's time set
+			t.pingFirst(slot, c)
+		}
 		switch {
 		case c.state == stLinger:
 			if sys.shutWr(int(c.fd)) != nil { // it may have been to come
