@@ -126,6 +126,7 @@ func (s *Server) TakeApp(id int, o AppOptions) (*App, error) {
 		return nil, fmt.Errorf("application %d, held by process %d: %w", id, s.AppPid(id), err)
 	}
 	a := &App{srv: s, id: id, cb: o.Callbacks, slot: s.appSlot(id), ep: -1, scanning: true, req: make([]byte, s.params.MaxRequestLen)}
+	takingApp(a, lock)
 	if a.stage, err = newStage(s.reply[int(s.params.TileCnt)+id], areaSide, o.Bound.Nanoseconds()); err != nil {
 		_ = lock.Unlock()
 		return nil, err
@@ -170,7 +171,9 @@ func (a *App) open(bellPath string) error {
 		q.tail = q.hdr.tail.Load()
 		a.tiles[i] = appTile{q: q, from: from, conns: s.conns[i], known: make([]appConn, s.lay.connCnt), bell: &st.bells[i]}
 		q.hdr.from.Store(from)
+		step(ptEvent)
 		q.hdr.run.Add(1)
+		step(ptEvent)
 	}
 	return nil
 }
@@ -292,6 +295,7 @@ func (a *App) next(t *appTile) bool {
 		return false
 	}
 	a.handle(t, e, payload)
+	step(ptEvent)
 	t.q.done(evLen(len(payload)))
 	return true
 }

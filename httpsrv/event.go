@@ -167,7 +167,9 @@ func (q *evq) put(e *event, payload []byte, keep uint64) bool {
 	at := q.phys(head)
 	q.evs[at/evSz] = *e
 	copy(q.area[at+evSz:], payload)
+	step(ptEvent)
 	q.hdr.last = head
+	step(ptEvent)
 	q.head = head + n
 	q.hdr.head.Store(q.head)
 	return true

@@ -69,6 +69,19 @@ func (t *simTile) request(c *simClient, q *Request) (resp Response) {
 	} else {
 		c.checkClient(0)
 	}
+	if c.app {
+		if ws, ok := c.role.(*simWs); ok {
+			ws.from = int(t.t.rd[0].seen - t.w.plan.seq0)
+		}
+		resp = Response{Forward: true}
+		if h, ok := c.role.(*simHTTP); ok {
+			h.reqs[h.calls-1].forwarded = t.w.steps
+			if c.n%3 == 0 {
+				resp.Status = 404 // as long as nobody is there
+			}
+		}
+		return resp
+	}
 	n, _ := strconv.Atoi(strings.TrimPrefix(string(q.Query), "n="))
 	switch string(q.Path) {
 	case "/ws":

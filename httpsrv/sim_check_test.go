@@ -28,12 +28,22 @@ func (t *simTile) runsShort() {
 	}
 }
 
+// behind: there is something to walk, but for the ring of an application that is in the middle of a turn.
+func (t *simTile) behind() bool {
+	for _, rd := range t.t.rd[:t.t.replyRing()+1] {
+		if rd.behind() {
+			return true
+		}
+	}
+	return false
+}
+
 // checkAsleep: before a tile sleeps it has said so, and has left nothing to do.
 func (t *simTile) checkAsleep() {
 	switch nt := t.t; {
 	case nt.freed && len(nt.waiters) > 0:
 		t.w.fail("tile %d sleeps with a free buffer, and %d wait for one", t.id, len(nt.waiters))
-	case nt.behind() && nt.bell.Asleep() && !t.w.prod.st.corked:
+	case t.behind() && nt.bell.Asleep() && !t.w.prod.st.corked:
 		t.w.fail("tile %d sleeps on what is published", t.id)
 	case len(nt.again) > 0:
 		t.w.fail("tile %d sleeps with something to read again", t.id)
@@ -71,6 +81,9 @@ func (t *simTile) check() {
 	}
 	for i := range t.t.conns {
 		if c := &t.t.conns[i]; c.state != stFree {
+			if c.state == stStream && t.w.plan.pings > 0 && c.ping == 0 {
+				t.w.fail("tile %d: the client in slot %d will never be pinged", t.id, i)
+			}
 			s := t.w.k.socketOf(int(c.fd), "a connection in the table")
 			s.checkSent()
 			s.checkReceived()

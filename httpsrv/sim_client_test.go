@@ -29,6 +29,10 @@ type simClient struct {
 	gotFin  bool
 	gotRst  bool
 
+	app     bool   // the application in another process answers it
+	preface []byte // what comes before its first request
+	handled uint64 // end of what the application got last
+
 	// What excuses the server from serving it.
 	rude   bool // broke the protocol
 	kicked bool // was closed on request
@@ -60,6 +64,8 @@ func newSimClient(w *simWorld, n int) *simClient {
 	if w.plan.proxy {
 		c.proxied()
 	}
+	c.preface = c.out[:len(c.out):len(c.out)]
+	c.app = w.plan.app.on && w.chance(w.plan.app.share)
 	if !w.chance(w.plan.http) {
 		c.role = newSimWs(c)
 	} else {

@@ -16,6 +16,9 @@ func (w *simWorld) end() {
 	for _, t := range w.tiles {
 		t.doom = 0
 	}
+	if w.app != nil {
+		w.app.doom = 0
+	}
 	for _, c := range w.clients {
 		c.stalled = false
 		if !c.gone() {
@@ -30,6 +33,12 @@ func (w *simWorld) end() {
 			break
 		}
 	}
+	if w.app != nil { // the tiles look whether it is there
+		for range 3 {
+			w.now += appLook
+			w.settle()
+		}
+	}
 	for _, c := range w.clients {
 		w.checkServed(c)
 	}
@@ -41,12 +50,12 @@ func (w *simWorld) end() {
 	w.tell("all are closed, way %d", how)
 	for _, t := range w.tiles {
 		if how == 0 {
-			w.running = append(w.running, t)
+			w.running = append(w.running, &t.simProcess)
 			t.t.Drain(simDrainCode, "the end", CloseShutdown, 1e9)
 			w.running = w.running[:0]
 		}
 		if how == 3 { // one after the other; those who are left in the end go by themselves meanwhile
-			w.running = append(w.running, t)
+			w.running = append(w.running, &t.simProcess)
 			t.t.DrainOver(Drainage{
 				Code: simDrainCode, Text: "the end", Why: CloseShutdown, Within: time.Second,
 				From: w.now + w.rnd.Int64N(2e9), Over: time.Duration(w.rnd.Int64N(20e9)),
@@ -74,6 +83,9 @@ func (w *simWorld) end() {
 		}
 	}
 	w.settle()
+	if w.app != nil { // and what it had no place to answer
+		w.now += w.plan.app.within
+	}
 	for range 40 {
 		w.now += 1e9
 		w.settle()
@@ -105,6 +117,9 @@ func (w *simWorld) settle() {
 			if t.poll(0) > 0 {
 				idle = 0
 			}
+		}
+		if w.app != nil && w.app.turn() > 0 {
+			idle = 0
 		}
 		w.now += 1e5
 		if w.steps++; w.steps > w.plan.steps+100000 {
@@ -149,13 +164,16 @@ func (w *simWorld) checkNothingLeft() {
 		if n := t.t.cnt.Cell(cntBlockedNow).Load(); n != 0 {
 			w.fail("tile %d: %d blocked clients at the end", t.id, n)
 		}
-		w.running = append(w.running, t)
+		w.running = append(w.running, &t.simProcess)
 		t.up = false
 		t.t.Release()
 		w.running = w.running[:0]
 		if w.srv.TileHeld(t.id) {
 			w.fail("tile %d: its role is held after Release", t.id)
 		}
+	}
+	if w.app != nil {
+		w.app.end()
 	}
 	if err := w.prod.st.Close(); err != nil {
 		w.fail("%v", err)

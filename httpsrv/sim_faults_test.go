@@ -103,6 +103,17 @@ var simFaults = []simFault{
 	switch {`, `	ok = true
 	if FAULT { c.state = stRespond; step(ptAnswered) }
 	switch {`},
+	{"the last event of a connection is taken for that of its request", "mend.go", `e.end > c.rxNow().done {`, `(FAULT || e.end > c.rxNow().done) {`},
+	{"a successor puts an event again", "mend.go", `	e := &h.tagOf[c.app-1]
+	if e.conn`, `	e := &h.tagOf[c.app-1]; if FAULT { return }
+	if e.conn`},
+	{"a successor does not put what its predecessor died before", "adopt.go", `case c.state == stAwait && c.tag == noTag:`, `case c.state == stAwait && c.tag == noTag && !(FAULT):`},
+	{"a successor does not tell an application who opened", "adopt.go", `c.evUnits == evUnitsBound {`, `c.evUnits == evUnitsBound && !(FAULT) {`},
+	{"an application skips an event that its predecessor did not handle", "app.go", `q.tail = q.hdr.tail.Load()`, `if FAULT { q.hdr.tail.Store(from) }; q.tail = q.hdr.tail.Load()`},
+	{"an application answers what a predecessor was asked", "appevent.go", `if int64(e.pos-t.from) < 0 {`, `if int64(e.pos-t.from) < 0 && !(FAULT) {`},
+	{"what waits for room in a queue is not looked at again", "app.go", `t.q.hdr.want.Load() != 0 {`, `t.q.hdr.want.Load() != 0 && !(FAULT) {`},
+	{"a successor does not wake an application", "port.go", `if q.head != q.tail {`, `if q.head != q.tail && !(FAULT) {`},
+	{"what comes while a request waits for room is forgotten", "receive.go", `if c.state == stAwait {`, `if c.state == stAwait && !(FAULT) {`},
 	{"a pipelined request is answered twice", "keepalive.go", `rx.done += rx.left`, `if !(FAULT && rx.end > rx.done+rx.left) { rx.done += rx.left }`},
 }
 

@@ -28,6 +28,8 @@ type simRequest struct {
 	body   []byte
 	head   bool // no body comes
 	bad    bool // refused by the server itself, with a text of its own
+
+	forwarded int // step at which the application was asked for
 }
 
 func newSimHTTP(c *simClient) *simHTTP {
@@ -179,7 +181,7 @@ func (h *simHTTP) response() (n int, wrong string) {
 		}
 	}
 	whole := end + length
-	if as && r.head {
+	if r.head && (as || h.c.app && a.status != 408 && !h.c.turnedAway()) {
 		whole = end
 	} else if got := a.body[:min(length, len(a.body))]; as && !r.bad && (length != len(r.body) || string(r.body[:len(got)]) != got) {
 		return 0, "another body"
@@ -198,6 +200,8 @@ func (h *simHTTP) unasked(status int) (wrong string) {
 	switch {
 	case status == 503 && (c.busy || c.turnedAway() || c.tile.shortAt >= c.step0 || c.tile.t.cnt.Cell(cntRejected).Load() > 0):
 	case status == 408 && c.late():
+	case c.app && status == 500 && (c.busy || c.w.app.asked == c && c.w.app.a.lastErr != nil):
+	case c.app && (status == 503 || status == 404 && c.n%3 == 0) && (c.w.app.excuses(h.reqs[h.next].forwarded) || status == 503 && c.w.plan.app.within < 1e13 && c.late()):
 	default:
 		return fmt.Sprintf("status %d, want %v", status, h.reqs[h.next].status)
 	}
@@ -220,5 +224,5 @@ func (h *simHTTP) finish() {
 }
 
 func (h *simHTTP) served() bool {
-	return h.c.gotFin || h.c.gotRst || h.next == len(h.reqs) && !h.last && len(h.in) == 0
+	return h.c.gotFin || h.c.gotRst || h.c.app && h.c.busy || h.next == len(h.reqs) && !h.last && len(h.in) == 0
 }

@@ -38,6 +38,9 @@ func (l *simListener) mask() uint32 {
 	return 0
 }
 
+// running is the process that makes the call.
+func (k *simKernel) running() *simProcess { return k.w.running[len(k.w.running)-1] }
+
 func (k *simKernel) open(f any) int {
 	k.next++
 	k.fds[k.next] = f
@@ -221,8 +224,7 @@ func (k *simKernel) epoll() (int, error) {
 	if e := k.weather(unix.EMFILE, unix.ENOMEM); e != 0 {
 		return -1, e
 	}
-	t := k.w.running[len(k.w.running)-1]
-	return k.open(&simEpoll{w: k.w, tile: t}), nil
+	return k.open(&simEpoll{w: k.w, tile: k.running().tile}), nil
 }
 
 func (k *simKernel) watch(ep, fd int, ev *unix.EpollEvent) error {
@@ -243,8 +245,7 @@ func (k *simKernel) watch(ep, fd int, ev *unix.EpollEvent) error {
 	case *simListener:
 		f.item, it.mask = it, f.mask
 	default: // the doorbell's is a real one
-		t := k.w.running[len(k.w.running)-1]
-		t.bell, it.mask = it, func() uint32 { return unix.EPOLLIN }
+		k.running().bell, it.mask = it, func() uint32 { return unix.EPOLLIN }
 		return nil
 	}
 	it.wake(it.mask())
@@ -259,10 +260,10 @@ func (k *simKernel) waitRaw(ep int, ev []unix.EpollEvent, ms int) (int, unix.Err
 func (k *simKernel) wait(ep int, ev []unix.EpollEvent, ms int) (int, unix.Errno) {
 	w, e := k.w, k.fds[ep].(*simEpoll)
 	k.enter()
-	t := w.running[len(w.running)-1]
+	p := k.running()
 	if ms != 0 {
-		t.checkAsleep()
-		w.tell("tile %d sleeps for %d ms", t.id, ms)
+		p.lieDown()
+		w.tell("%s sleeps for %d ms", p.name, ms)
 	}
 	until := w.now + int64(ms)*1e6
 	for turn := 0; ; turn++ {
@@ -285,8 +286,8 @@ func (k *simKernel) wait(ep int, ev []unix.EpollEvent, ms int) (int, unix.Errno)
 		w.depth++
 		w.step()
 		w.depth--
-		if !t.t.bell.Asleep() {
-			t.bell.wake(unix.EPOLLIN)
+		if !p.asleep() {
+			p.bell.wake(unix.EPOLLIN)
 		}
 	}
 }
@@ -295,14 +296,14 @@ func (k *simKernel) spare() (int, error) {
 	if e := k.weather(unix.EMFILE, unix.ENOMEM); e != 0 {
 		return -1, e
 	}
-	return k.open(&simSpare{k.w.running[len(k.w.running)-1]}), nil
+	return k.open(&simSpare{k.running().tile}), nil
 }
 
 func (k *simKernel) socket(int) (int, error) {
 	if e := k.weather(unix.EMFILE, unix.ENOBUFS); e != 0 {
 		return -1, e
 	}
-	return k.open(&simListener{tile: k.w.running[len(k.w.running)-1]}), nil
+	return k.open(&simListener{tile: k.running().tile}), nil
 }
 
 func (k *simKernel) setsockopt(fd, _, _, _ int) error {
@@ -348,7 +349,7 @@ func (k *simKernel) peername(fd int) (unix.Sockaddr, error) {
 }
 
 func (k *simKernel) inherited() (fds []int, err error) {
-	for _, fd := range k.openFds(k.w.running[len(k.w.running)-1]) {
+	for _, fd := range k.openFds(k.running().tile) {
 		if _, ok := k.fds[fd].(*simSocket); ok {
 			fds = append(fds, fd)
 		}

@@ -28,6 +28,8 @@ type simStream struct {
 	own     bool // follows no ring
 	at      []int
 	next    []int // scratch
+	open    bool  // at are all from from on
+	from    int   // the last message that was walked when it asked for the application, less the history
 	join    int   // the last message published when it began to stream
 	early   []int // messages to it alone that were published before: each may come, in this order
 	replies [][]byte
@@ -118,6 +120,7 @@ func (st *simStream) data(op byte, body []byte, n int, whole bool) {
 		}
 	}
 	st.next = st.next[:0]
+	st.opened()
 	for _, last := range st.at {
 		st.follow(last, func(at int) {
 			m := &st.c.w.log[at]
@@ -130,7 +133,17 @@ func (st *simStream) data(op byte, body []byte, n int, whole bool) {
 		st.fail("frame %#x of %d bytes, %s, is neither the next message nor the next reply (torn, gap or out of order)", op, n, simBytes(body))
 	}
 	if whole {
-		st.at, st.next = st.next, st.at
+		st.at, st.next, st.open = st.next, st.at, false
+	}
+}
+
+// opened adds what was published meanwhile to where it may have begun.
+func (st *simStream) opened() {
+	for at := st.from; st.open && at < len(st.c.w.log); at++ {
+		if at == st.from {
+			st.at = st.at[:0]
+		}
+		st.at = append(st.at, at)
 	}
 }
 
@@ -157,6 +170,7 @@ func (st *simStream) complete() bool {
 	if len(st.in) > 0 || len(st.replies) > 0 || len(st.pings) > 0 {
 		return false
 	}
+	st.opened()
 	for _, last := range st.at {
 		more := false
 		st.follow(last, func(at int) { more = more || st.c.w.log[at].dest == 0 || st.c.w.log[at].sure })

@@ -12,16 +12,13 @@ import (
 // simTile is a network tile's process: the real NetTile with an application in its
 // callbacks (sim_app_test.go), and what is checked of it (sim_check_test.go).
 type simTile struct {
-	w     *simWorld
+	simProcess
 	id    int
 	t     *NetTile
-	fd    int      // of the listener
-	bell  *simItem // nil until the doorbell is watched
-	up    bool     // it is started, and lives
-	fresh bool     // it has taken over, and not come round yet
-	doom  int      // system calls left to live; 0: no end in sight
-
-	shield func() bool // no death while it says so: what a callback did would be done twice
+	fd    int  // of the listener
+	up    bool // it is started, and lives
+	fresh bool // it has taken over, and not come round yet
+	round bool // it has come round
 
 	body Static
 	life map[ConnID]int // 1 open, 2 streams; of this process
@@ -35,6 +32,12 @@ type simTile struct {
 	sideSeen  uint64 // end of the side area when the last poll that is over began
 	shortages uint64
 	shortAt   int // step at which it last may have closed anybody for want of something
+}
+
+func newSimTile(w *simWorld, id int) *simTile {
+	t := &simTile{id: id, shortAt: -1}
+	t.simProcess = simProcess{w: w, name: fmt.Sprint("tile ", id), tile: t, asleep: func() bool { return t.t.bell.Asleep() }, lieDown: t.checkAsleep}
+	return t
 }
 
 // simBellDir holds the tiles' doorbells: real FIFOs, used by all runs.
@@ -58,7 +61,7 @@ func (t *simTile) start() {
 func (t *simTile) tryStart() bool {
 	w := t.w
 	before := t.left()
-	t.life, t.bell, t.doom, t.up, t.shield = map[ConnID]int{}, nil, 0, false, nil
+	t.life, t.bell, t.doom, t.up, t.round, t.shield = map[ConnID]int{}, nil, 0, false, false, nil
 	t.starts++
 	if t.starts > 20 {
 		calm := w.calm
@@ -66,7 +69,7 @@ func (t *simTile) tryStart() bool {
 		defer func() { w.calm = calm }()
 	}
 	running, depth := len(w.running), w.depth
-	w.running = append(w.running, t)
+	w.running = append(w.running, &t.simProcess)
 	inTaking[t.id] = nil
 	up, told := false, before.life
 	defer func() {
@@ -91,6 +94,7 @@ func (t *simTile) tryStart() bool {
 		RequestTimeout: time.Duration(w.plan.reqTime), CloseTimeout: time.Duration(w.plan.clTime), IdleTimeout: time.Duration(w.plan.reqTime),
 		BodyTimeout: time.Duration(w.plan.reqTime), WriteTimeout: time.Duration(w.plan.reqTime),
 		PongTimeout: time.Duration(w.plan.reqTime), PingInterval: time.Duration(w.plan.pings),
+		AppTimeout: time.Duration(w.plan.app.within), AppGrace: time.Duration(w.plan.app.grace),
 		KeepAlive: w.plan.keepAlive, Survive: w.plan.survive, OnFull: w.plan.onFull, ReplyWait: time.Duration(w.plan.replyWait), AcceptRate: w.plan.rate,
 	}
 	if w.plan.proxy {
@@ -176,36 +180,18 @@ func (t *simTile) carried(before simLeft) {
 	t.tellTable()
 }
 
-// age brings the end nearer.
-func (t *simTile) age() {
-	if t.doom == 0 || t.shield != nil && t.shield() {
-		return
-	}
-	t.shield = nil
-	if t.doom--; t.doom == 0 {
-		t.w.tell("tile %d dies", t.id)
-		panic(simDeath{})
-	}
-}
-
 // letGo frees what a run that ended anywhere still holds.
 func letGo(t *NetTile) {
 	if t != nil && t.lock != nil {
 		if t.bell != nil {
 			t.bell.Leave()
 		}
+		for i := range t.ports {
+			t.ports[i].bell.leave()
+		}
 		_ = t.lock.Unlock()
 		t.lock = nil
 	}
-}
-
-func (t *simTile) busy() bool {
-	for _, r := range t.w.running {
-		if r == t {
-			return true
-		}
-	}
-	return false
 }
 
 // step is a turn of the tile's loop, or what its process does besides.
@@ -226,28 +212,21 @@ func (t *simTile) step() {
 
 func (t *simTile) poll(timeout int) (work int) {
 	w := t.w
-	died := true
-	depth, running := w.depth, len(w.running)
-	w.running = append(w.running, t)
-	defer func() {
-		w.running = w.running[:running]
-		if !died {
-			return
-		}
-		if e := recover(); e != (simDeath{}) {
-			panic(e)
-		}
-		w.depth = depth
-		t.die()
-	}()
 	published := w.prod.st.end[areaSide]
-	if !w.calm && w.chance(0.01) {
-		t.kick()
+	if t.as(func() {
+		if !w.calm && w.chance(0.01) {
+			t.kick()
+		}
+		work = t.t.Poll(w.now, timeout)
+	}) {
+		t.die()
+		return work
 	}
-	work = t.t.Poll(w.now, timeout)
-	died, t.fresh, t.sideSeen = false, false, published
-	w.running = w.running[:running]
+	t.fresh, t.round, t.sideSeen = false, true, published
 	t.runsShort()
+	if w.app != nil {
+		w.app.checkRung()
+	}
 	t.checkPins()
 	if w.rnd.IntN(16) == 0 {
 		t.check()
@@ -260,9 +239,7 @@ func (t *simTile) die() {
 	w := t.w
 	t.deaths++
 	t.up = false
-	t.t.bell.Leave()
-	_ = t.t.lock.Unlock()
-	t.t.lock = nil
+	letGo(t.t)
 	if w.plan.survive {
 		for _, c := range w.clients { // answered, and in no entry: they are let go
 			c.lost = c.lost || c.s.tile == t && c.s.fd != 0 && c.id == 0 && c.s.taken > 0

@@ -26,6 +26,7 @@ type simWorld struct {
 	now     int64
 	srv     *Server
 	tiles   []*simTile
+	app     *simApplication // nil: none
 	prod    *simProducer
 	clients []*simClient // all there ever were
 	active  []*simClient // those that may act
@@ -33,7 +34,7 @@ type simWorld struct {
 	log     []simMessage // what was published, by number from the sentinel on
 	socks   []*simSocket // that may have something to carry
 
-	running   []*simTile // in a system call or about to make one, innermost last
+	running   []*simProcess // in a system call or about to make one, innermost last
 	depth     int
 	producing bool // the producer acts
 	ending    bool // all are being closed
@@ -74,7 +75,8 @@ type simPlan struct {
 	rate            int  // of accepting
 	survive         bool // connections outlive the death of their tile
 	proxy           bool // and come by a proxy
-	talk            int  // bytes that a WebSocket client may have yet to write
+	app             simAppPlan
+	talk            int // bytes that a WebSocket client may have yet to write
 }
 
 type (
@@ -124,6 +126,7 @@ func simPlanOf(r *rand.Rand) simPlan {
 func simRun(seed uint64, story *simStory) (w *simWorld) {
 	w = &simWorld{seed: seed, rnd: rand.New(rand.NewPCG(seed, 5)), story: story, now: 1e12, byID: map[ConnID]*simClient{}}
 	w.plan = simPlanOf(w.rnd)
+	simAppPlanOf(seed, &w.plan)
 	w.k = simKernel{w: w, fds: map[int]any{}, next: 1 << 20}
 	sys, stepHook = &w.k, w.point
 	defer func() {
@@ -132,6 +135,9 @@ func simRun(seed uint64, story *simStory) (w *simWorld) {
 		for _, t := range w.tiles { // free for the next run
 			letGo(t.t)
 			letGo(inTaking[t.id])
+		}
+		if w.app != nil {
+			w.app.letGo(inTakingApp.a)
 		}
 		if w.prod != nil && w.prod.st.lock != nil {
 			_ = w.prod.st.Close()
@@ -187,12 +193,16 @@ func (w *simWorld) begin() {
 	}
 	w.tell("plan %+v", w.plan)
 	for i := range int(w.plan.p.TileCnt) {
-		t := &simTile{w: w, id: i, shortAt: -1}
+		t := newSimTile(w, i)
 		w.tiles = append(w.tiles, t)
 		t.start()
 	}
 	w.prod = newSimProducer(w)
 	w.active = make([]*simClient, w.plan.clients)
+	if w.plan.app.on {
+		w.app = newSimApplication(w)
+		w.app.start()
+	}
 }
 
 // meanwhile lets others act in the middle of a tile's doing.
@@ -212,8 +222,8 @@ func (w *simWorld) meanwhile() {
 func (w *simWorld) point(point) {
 	if n := len(w.running); n > 0 && !w.producing {
 		w.meanwhile()
-		if w.plan.survive {
-			w.running[n-1].age()
+		if p := w.running[n-1]; w.plan.survive || p.tile == nil {
+			p.age()
 		}
 	}
 }
@@ -231,7 +241,7 @@ func (w *simWorld) step() {
 		w.tell("the network cuts client %d off", s.cl.n)
 		s.cut([]unix.Errno{unix.ETIMEDOUT, unix.ECONNRESET, unix.EHOSTUNREACH}[w.rnd.IntN(3)])
 	}
-	switch n := w.rnd.IntN(28 + p.turn + p.produce); {
+	switch n := w.rnd.IntN(28 + p.turn + p.produce + p.app.turn); {
 	case n < p.produce:
 		w.producing = true
 		w.prod.step()
@@ -240,6 +250,8 @@ func (w *simWorld) step() {
 		w.tiles[w.rnd.IntN(len(w.tiles))].step()
 	case n < p.produce+p.turn+14:
 		w.carry()
+	case n >= 28+p.turn+p.produce:
+		w.app.step()
 	default:
 		w.client()
 	}

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"time"
 
 	"github.com/tilewire/tilewire/httpsrv/ws"
 )
@@ -57,6 +58,17 @@ func (s *simWs) begins(join uint64) {
 		s.at = append(s.at, at)
 	}
 	s.c.w.tell("client %d streams after %v", s.c.n, s.at)
+}
+
+// begun: the connection streams, and where it began is not told: its first message will.
+func (s *simWs) begun() {
+	s.joined, s.open, s.join = true, true, len(s.c.w.log)-1
+	for at, m := range s.c.w.log {
+		if m.dest == s.c.id {
+			s.early = append(s.early, at)
+		}
+	}
+	s.from = max(0, s.from-s.history)
 }
 
 // frame is a client's frame, masked at random.
@@ -169,6 +181,9 @@ func (s *simWs) take(b []byte) {
 		s.fail("handshake answered %q", head)
 	}
 	s.streams = true
+	if s.c.app {
+		s.begun()
+	}
 	s.simStream.take(rest)
 }
 
@@ -186,6 +201,8 @@ func (s *simWs) closedBy(p []byte) {
 	case code == CodeNoPong && c.w.plan.pings > 0 && c.late(), code == CodeOverloaded && c.w.plan.onFull == EvictSlowest:
 	case code == CodePolicy && (c.late() || c.kicked), code == CodeKicked && c.kicked:
 	case code == simDrainCode && c.w.ending:
+	case c.app && code == simAppCode && c.kicked:
+	case code == CodeOverloaded && s.appGone():
 	default:
 		s.fail("closed with %d %q for no reason (it sent close: %v, %d)", code, p[min(2, len(p)):], s.closing, s.code)
 	}
@@ -193,6 +210,12 @@ func (s *simWs) closedBy(p []byte) {
 	if c.w.calm || c.w.chance(0.8) {
 		s.answerClose()
 	}
+}
+
+// appGone: its application was gone for longer than it is waited for.
+func (s *simWs) appGone() bool {
+	c := s.c
+	return c.app && c.w.app.goneFor(time.Duration(c.w.plan.app.grace), c.step0)
 }
 
 func (s *simWs) answerClose() {
@@ -207,6 +230,7 @@ func (s *simWs) over(reset bool) {
 	c := s.c
 	switch {
 	case c.excused():
+	case s.appGone() && c.undelivered():
 	case !s.streams && !reset && s.refusal():
 	case s.ended && !reset:
 	case s.ended && c.rude: // what it sent after its fault is answered by RST
@@ -221,7 +245,7 @@ func (s *simWs) over(reset bool) {
 // refusal: the handshake was answered by a whole response that refuses it.
 func (s *simWs) refusal() bool {
 	a, err := parseAnswer(s.head)
-	return err == nil && (a.status == 503 || a.status == 408 && s.c.late()) && fmt.Sprint(len(a.body)) == a.field["content-length"]
+	return err == nil && (a.status == 503 || s.c.app && a.status == 500 && s.c.busy || a.status == 408 && s.c.late()) && fmt.Sprint(len(a.body)) == a.field["content-length"]
 }
 
 func (s *simWs) late(age int64) bool {
@@ -247,6 +271,8 @@ func (s *simWs) served() bool {
 		return true // over saw to it, or closedBy
 	case s.closing || s.c.rude:
 		return false
+	case s.c.app && (s.c.busy || s.c.w.app.life[s.c.id] != 2):
+		return s.c.busy
 	}
 	return s.streams && len(s.sent) == 0 && s.complete()
 }

@@ -385,20 +385,20 @@ func (s *Stage) waitPin(t, area int, x uint64) error {
 // is evicted, because a tile is late.
 func (s *Stage) waitWalk(t int, x uint64) error {
 	walked := s.answers[t]
-	begin := shmem.Monotonic() - s.waited
+	begin := sys.now() - s.waited
 	for spin := 0; walked.Load() < x; spin++ {
 		if spin%64 == 0 {
 			if !s.r.roles[t].held() {
 				return nil
 			}
 			s.bells[t].ring()
-			if shmem.Monotonic()-begin >= s.bound {
+			if sys.now()-begin >= s.bound {
 				return ErrBusy
 			}
 		}
 		spinWait(spin)
 	}
-	s.waited = shmem.Monotonic() - begin
+	s.waited = sys.now() - begin
 	return nil
 }
 

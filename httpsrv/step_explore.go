@@ -2,6 +2,8 @@
 
 package httpsrv
 
+import "github.com/tilewire/tilewire/shmem"
+
 // stepHook is called at every point; nil lets the code run through.
 var stepHook func(point)
 
@@ -39,5 +41,13 @@ func step(p point) {
 var inTaking [256]*NetTile
 
 func taking(t *NetTile) { inTaking[t.id] = t }
+
+// inTakingApp is who took an application's role last, and the role.
+var inTakingApp struct {
+	a    *App
+	lock *shmem.Lock
+}
+
+func takingApp(a *App, lock *shmem.Lock) { inTakingApp.a, inTakingApp.lock = a, lock }
 
 func holds(r rule) bool { return r != brokenRule }

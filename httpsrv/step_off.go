@@ -2,6 +2,8 @@
 
 package httpsrv
 
+import "github.com/tilewire/tilewire/shmem"
+
 // step marks a point between two accesses to shared memory; the exploring
 // build (-tags explore) may switch to another actor there. Here it is nothing.
 func step(point) {}
@@ -15,3 +17,5 @@ func holds(rule) bool { return true }
 func counted(n uint64) uint64 { return n }
 
 func taking(*NetTile) {}
+
+func takingApp(*App, *shmem.Lock) {}
