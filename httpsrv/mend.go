@@ -111,8 +111,8 @@ func (t *NetTile) mendState(c *conn) bool {
 			stRequest: t.opt.RequestTimeout, stAwait: t.opt.AppTimeout, stRespond: t.opt.WriteTimeout, stUpgrade: t.opt.WriteTimeout,
 			stClosing: t.opt.CloseTimeout, stLinger: t.opt.CloseTimeout,
 		}[c.state].Nanoseconds()
-		late := (c.state == stRespond || c.state == stUpgrade) && c.deadline > end // it is that of the state before
-		if c.deadline == 0 || late {
+		before := (c.state == stRespond || c.state == stUpgrade) && c.deadline > end || c.state == stAwait && c.tag == noTag
+		if c.deadline == 0 || before { // none, or that of the state before
 			c.deadline = end
 		}
 	}
