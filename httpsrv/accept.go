@@ -162,7 +162,7 @@ func (t *NetTile) admit(fd int) {
 }
 
 // connEvents are what epoll tells of a connection.
-const connEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
+const connEvents = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
 
 // watchConn has epoll tell of a connection that is in the table.
 func (t *NetTile) watchConn(slot uint32, c *conn) error {

@@ -71,6 +71,7 @@ const (
 	flFailed                // the client broke the protocol: its close is not awaited
 	flRetry                 // blocked for want of memory: to be tried again without an event
 	flKeep                  // another request may follow the response being sent
+	flUrgent                // an urgent byte came: a receive stops before it, and leaves more in the socket
 )
 
 // Where the bytes come from that a connection is sent (top 4 bits of txPos.at).

@@ -62,7 +62,7 @@ func (t *NetTile) readFrames(slot uint32, c *conn) {
 			t.rest(c)
 			return
 		}
-		if n < len(space) && c.flags&flPeerEOF == 0 {
+		if n < len(space) && c.flags&(flPeerEOF|flUrgent) == 0 {
 			// The socket is empty: the next byte brings an event.
 			t.rest(c)
 			return

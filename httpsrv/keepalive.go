@@ -74,7 +74,7 @@ func (t *NetTile) fill(slot uint32, c *conn) (stop bool) {
 		t.bodyGrows(c)
 	}
 	rx.end += uint64(n)
-	if n == len(room) {
+	if n == len(room) || c.flags&flUrgent != 0 {
 		c.flags |= flMore
 	} else {
 		c.flags &^= flMore // the socket is empty: the next byte brings an event

@@ -140,6 +140,9 @@ func (t *NetTile) event(ev *unix.EpollEvent) {
 	if ev.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP) != 0 {
 		c.flags |= flPeerEOF
 	}
+	if ev.Events&unix.EPOLLPRI != 0 {
+		c.flags |= flUrgent
+	}
 	if ev.Events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP) != 0 {
 		if c.state == stRequest { // one that is in the buffer already may come first
 			c.flags |= flMore

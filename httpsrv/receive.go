@@ -44,6 +44,7 @@ func (t *NetTile) read(slot uint32, p []byte) (n int, stop bool) {
 		t.cnt.Cell(cntRecvBytes).Add(uint64(n))
 		return n, false
 	case e == unix.EAGAIN:
+		t.conns[slot].flags &^= flUrgent
 		return 0, true
 	case passing(e):
 		t.later(slot)
