@@ -110,6 +110,10 @@ func (c *simClient) write(all bool) {
 		n = 1 + c.w.rnd.IntN(n)
 	}
 	c.s.up = append(c.s.up, c.out[:n]...)
+	if c.s.wrote += n; n > 0 && c.w.chance(c.w.plan.urgent) {
+		c.w.tell("client %d writes its byte %d as an urgent one", c.n, c.s.wrote-1)
+		c.s.urgents = append(c.s.urgents, c.s.wrote-1)
+	}
 	c.out = c.out[:copy(c.out, c.out[n:])]
 }
 

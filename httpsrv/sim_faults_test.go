@@ -114,6 +114,9 @@ var simFaults = []simFault{
 	{"what waits for room in a queue is not looked at again", "app.go", `t.q.hdr.want.Load() != 0 {`, `t.q.hdr.want.Load() != 0 && !(FAULT) {`},
 	{"a successor does not wake an application", "port.go", `if q.head != q.tail {`, `if q.head != q.tail && !(FAULT) {`},
 	{"what comes while a request waits for room is forgotten", "receive.go", `if c.state == stAwait {`, `if c.state == stAwait && !(FAULT) {`},
+	{"urgent bytes are left out of the stream", "listen.go", `_ = sys.setsockopt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)`,
+		`if !(FAULT) { _ = sys.setsockopt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1) }`},
+	{"what stands behind an urgent byte is not read", "poll.go", `c.flags |= flUrgent`, `if !(FAULT) { c.flags |= flUrgent }`},
 	{"a pipelined request is answered twice", "keepalive.go", `rx.done += rx.left`, `if !(FAULT && rx.end > rx.done+rx.left) { rx.done += rx.left }`},
 }
 

@@ -26,6 +26,7 @@ type simListener struct {
 	item    *simItem
 	queue   []*simSocket
 	listens bool
+	inline  bool // SO_OOBINLINE
 }
 
 // simSpare is a descriptor held in reserve.
@@ -96,7 +97,7 @@ func (k *simKernel) accept(fd int, from *unix.RawSockaddrAny) (int, unix.Errno) 
 	s := l.queue[0]
 	l.queue = l.queue[1:]
 	s.fd = k.open(s)
-	s.tile = l.tile
+	s.tile, s.inline = l.tile, l.inline
 	l.tile.accepted++
 	*from = unix.RawSockaddrAny{Addr: unix.RawSockaddr{Family: unix.AF_INET}}
 	from.Addr.Data[0], from.Addr.Data[1] = int8(uint16(s.cl.n)>>8), int8(uint8(s.cl.n))
@@ -306,9 +307,14 @@ func (k *simKernel) socket(int) (int, error) {
 	return k.open(&simListener{tile: k.running().tile}), nil
 }
 
-func (k *simKernel) setsockopt(fd, _, _, _ int) error {
-	if _, ok := k.fds[fd].(*simSocket); ok {
+func (k *simKernel) setsockopt(fd, level, opt, v int) error {
+	switch f := k.fds[fd].(type) {
+	case *simSocket:
 		return nil
+	case *simListener:
+		if level == unix.SOL_SOCKET && opt == unix.SO_OOBINLINE { // never refused
+			f.inline = v != 0
+		}
 	}
 	return k.startUp(fd, unix.ENOMEM)
 }
@@ -372,7 +378,7 @@ func (k *simKernel) position(fd int) (tx, rx uint64, state uint8, err error) {
 	default:
 		state = tcpEstablished
 	}
-	return uint64(s.taken), uint64(s.given), state, nil
+	return uint64(s.taken), uint64(s.given + s.holes), state, nil
 }
 
 // exitKept closes what t's process had open, but for the sockets: a keeper has them.

@@ -40,6 +40,14 @@ type simSocket struct {
 	sentAt      int64 // the tile's time at the last send that took something
 	refused     bool  // a send did not take all, or nothing
 	brokenByNet bool
+
+	inline  bool  // SO_OOBINLINE
+	wrote   int   // bytes that the client wrote
+	urgents []int // of these, offsets of urgent ones that are on their way
+	came    int   // bytes that arrived
+	urgent  int   // offset of the last urgent one among them
+	urges   bool  // that is not read yet
+	holes   int   // urgent ones that a receive left out
 }
 
 // free is the room in the send buffer, writable what Linux calls enough of it
@@ -66,6 +74,9 @@ func (s *simSocket) mask() (m uint32) {
 	}
 	if s.err != 0 {
 		m |= unix.EPOLLERR
+	}
+	if s.urges {
+		m |= unix.EPOLLPRI
 	}
 	return m
 }
@@ -115,10 +126,18 @@ func (s *simSocket) send(v *shmem.Iovs, most int) (n int, e unix.Errno) {
 }
 
 func (s *simSocket) recv(p []byte) (int, unix.Errno) {
-	if len(s.rcv) > 0 {
-		n := copy(p, s.rcv)
+	if s.urges && !s.inline && s.urgent == s.given+s.holes {
+		s.rcv = s.rcv[:copy(s.rcv, s.rcv[1:])]
+		s.holes++
+		s.urges = false
+	}
+	if n := copy(p, s.rcv); n > 0 {
+		if to := s.urgent - s.given - s.holes; s.urges && to > 0 { // it stops there (tcp_recvmsg_locked)
+			n = min(n, to)
+		}
 		s.rcv = s.rcv[:copy(s.rcv, s.rcv[n:])]
 		s.given += n
+		s.urges = s.urges && s.urgent >= s.given+s.holes
 		return n, 0
 	}
 	if e := s.err; e != 0 {
@@ -209,6 +228,9 @@ func (s *simSocket) moveUp(portion func(int) int) bool {
 		s.w.tell("%d bytes of client %d arrive", n, s.cl.n)
 		s.rcv = append(s.rcv, s.up[:n]...)
 		s.up = s.up[:copy(s.up, s.up[n:])]
+		for s.came += n; len(s.urgents) > 0 && s.urgents[0] < s.came; s.urgents = s.urgents[1:] {
+			s.urgent, s.urges = s.urgents[0], true // the last one counts
+		}
 		s.wake(unix.EPOLLIN)
 		return true
 	case s.upFin && len(s.up) == 0 && !s.peerFin:

@@ -76,7 +76,8 @@ type simPlan struct {
 	survive         bool // connections outlive the death of their tile
 	proxy           bool // and come by a proxy
 	app             simAppPlan
-	talk            int // bytes that a WebSocket client may have yet to write
+	urgent          float64 // that the last byte of what a client writes is an urgent one
+	talk            int     // bytes that a WebSocket client may have yet to write
 }
 
 type (
@@ -127,6 +128,9 @@ func simRun(seed uint64, story *simStory) (w *simWorld) {
 	w = &simWorld{seed: seed, rnd: rand.New(rand.NewPCG(seed, 5)), story: story, now: 1e12, byID: map[ConnID]*simClient{}}
 	w.plan = simPlanOf(w.rnd)
 	simAppPlanOf(seed, &w.plan)
+	if r := rand.New(rand.NewPCG(seed, 8)); r.IntN(8) == 0 {
+		w.plan.urgent = 0.1
+	}
 	w.k = simKernel{w: w, fds: map[int]any{}, next: 1 << 20}
 	sys, stepHook = &w.k, w.point
 	defer func() {
