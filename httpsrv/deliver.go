@@ -190,7 +190,8 @@ func (t *NetTile) sweep(i int) {
 	rd, g := t.rd[i], &t.groups[i]
 	g.swept, g.sweptSeq = rd.end, rd.seen
 	cut, keep, msgs := uint64(0), rd.r.size[areaBroadcast]-t.headroom(rd), t.maxLag(rd)
-	if t.opt.OnLag == SkipAhead { // it blocks in the middle of a frame as a rule, and has the other half for the rest of that
+	skips := t.opt.OnLag == SkipAhead
+	if skips { // it blocks in the middle of a frame as a rule, and has the other half for the rest of that
 		keep, msgs = keep/2, max(msgs/2, 1)
 	}
 	if rd.end > keep {
@@ -198,6 +199,9 @@ func (t *NetTile) sweep(i int) {
 	}
 	// One large message does not evict those who are getting it.
 	cut = max(min(cut, rd.last), rd.lagAt(msgs), t.lagCut(rd))
+	if skips { // who gets the last one has caught up
+		cut = min(cut, rd.newest())
+	}
 	g.cut = cut
 	lag := uint64(0)
 	list := &g.lists[listBlocked]

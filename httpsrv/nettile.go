@@ -290,7 +290,6 @@ func (t *NetTile) attach() error {
 	t.rate = bucket{rate: int64(t.opt.AcceptRate)}
 	t.cnt.Cell(cntWalkedSeq).Set(t.rd[0].seen)
 	t.cnt.Cell(cntWalkedBytes).Set(t.rd[0].end)
-	t.walkedTo()
 	for i := range t.groups[:p.RingCnt] {
 		t.groups[i].lists[listActive] = make([]uint32, 0, p.MaxWsConnectionCnt)
 		t.groups[i].lists[listBlocked] = make([]uint32, 0, p.MaxWsConnectionCnt)

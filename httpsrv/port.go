@@ -373,11 +373,12 @@ func (t *NetTile) look(p *appPort) {
 	p.lookAt = t.now + appLook
 	held := t.srv.AppHeld(p.id)
 	run := p.q.hdr.run.Load()
-	switch {
-	case held && run != p.run:
+	if run != p.run { // it came since the last look, and may be gone again
 		p.run, p.goneAt = run, 0
 		from := p.q.hdr.from.Load()
 		t.loseRequests(p, func(c *conn) bool { return int64(c.tag-from) < 0 })
+	}
+	switch {
 	case held:
 	case p.goneAt == 0:
 		p.goneAt = t.now

@@ -252,6 +252,15 @@ func (rd *reader) boundary(cursor uint64) (uint64, bool) {
 	return m.end[areaBroadcast], true
 }
 
+// newest returns the cursor of the last message, or of what is published now if its descriptor is gone. Cost: log2(depth).
+func (rd *reader) newest() uint64 {
+	var m message
+	if !rd.find(rd.end, &m) {
+		return rd.end
+	}
+	return m.start()
+}
+
 // history returns the cursor of the n-th last message (1: the last one), or of
 // the oldest one still in the ring when fewer are left. n == 0 gives what is
 // published now. Nothing is pinned: the send that follows pins and checks, and

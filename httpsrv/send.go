@@ -91,7 +91,7 @@ func (t *NetTile) sendRing(slot uint32, c *conn, p txPos) bool {
 		return false
 	}
 	rd := t.rd[c.ring]
-	if t.opt.OnLag == SkipAhead && cur < t.groups[c.ring].cut {
+	if t.opt.OnLag == SkipAhead && cur < t.groups[c.ring].cut && t.local[slot].list == listBlocked {
 		if to = t.skipping(slot, c, cur, to); to == 0 {
 			return true
 		}

@@ -146,10 +146,10 @@ func (a *simApplication) message(c *simClient, op byte, data []byte) {
 	w, ws, ev := a.w, c.role.(*simWs), a.a.Event()
 	a.checkTag(ev)
 	if ev.End <= c.handled {
-		if a.again != (simEvent{ev.Conn, ev.End}) {
+		if a.again[ev.Conn.Tile()] != (simEvent{ev.Conn, ev.End}) {
 			w.fail("client %d: its message that ends at %d is handed over again, after %d", c.n, ev.End, c.handled)
 		}
-		a.again = simEvent{}
+		delete(a.again, ev.Conn.Tile())
 		return
 	}
 	c.handled = ev.End

@@ -26,7 +26,7 @@ type simApplication struct {
 	sending *simWs // in the middle of a send to this one
 	head    uint64 // of the reply ring before it
 
-	again simEvent // that the process died in the middle of: it may come again
+	again map[int]simEvent // by tile, that a process died in the middle of: it may come again
 }
 
 // simDown is a time without a process: from, until (0: to this day), and the step at which it ended.
@@ -79,7 +79,7 @@ func simAppPlanOf(seed uint64, plan *simPlan) {
 }
 
 func newSimApplication(w *simWorld) *simApplication {
-	a := &simApplication{downs: []simDown{{from: w.now}}}
+	a := &simApplication{downs: []simDown{{from: w.now}}, again: map[int]simEvent{}}
 	a.simProcess = simProcess{w: w, name: "the application", asleep: func() bool { return a.a.bell.Asleep() }, lieDown: a.checkSleep}
 	return a
 }
@@ -140,7 +140,7 @@ func (a *simApplication) die() {
 	a.downs = append(a.downs, simDown{from: w.now})
 	if ev := &a.a.ev; ev.conn != 0 {
 		if q := a.a.tiles[ConnID(ev.conn).Tile()].q; int64(q.hdr.tail.Load()-ev.pos) <= 0 {
-			a.again = simEvent{ConnID(ev.conn), ev.end}
+			a.again[ConnID(ev.conn).Tile()] = simEvent{ConnID(ev.conn), ev.end}
 		}
 	}
 	if s := a.sending; s != nil && a.a.stage.r.hdr.head.Load() == a.head { // it was not sent

@@ -29,6 +29,8 @@ var simFaults = []simFault{
 	{"an EPOLLOUT is lost", "poll.go", `if ev.Events&unix.EPOLLOUT != 0 && c.flags&flBlocked != 0 {`,
 		`if ev.Events&unix.EPOLLOUT != 0 && c.flags&flBlocked != 0 && !(FAULT && c.gen.Load()%2 == 1) {`},
 	{"a client's FIN is forgotten once what came before it is read", "poll.go", `c.flags |= flPeerEOF`, `if !(FAULT) { c.flags |= flPeerEOF }`},
+	{"a client skips ahead in the middle of a frame", "skip.go", `if end != cur {`, `if end != cur && !(FAULT) {`},
+	{"a client that has skipped is not sent the last message", "skip.go", `if c.flags&flBlocked == 0 {`, `if c.flags&flBlocked == 0 && !(FAULT) {`},
 	{"a send that met ENOBUFS is not made again", "deliver.go", `c.flags |= flRetry`, `if !(FAULT) { c.flags |= flRetry }`},
 	{"a cursor does not pass the gap after a short write", "reader.go", `return (lap+1)<<rd.r.shift + (n - (g - cursor))`,
 		`if FAULT { return cursor + n }; return (lap+1)<<rd.r.shift + (n - (g - cursor))`},

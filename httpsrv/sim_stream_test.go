@@ -154,8 +154,9 @@ func (st *simStream) follow(last int, f func(at int)) {
 		m := &log[at]
 		switch {
 		case m.dest == 0 && !st.own:
-			f(at)
-			return
+			if f(at); !st.skips() {
+				return
+			}
 		case m.dest == st.c.id && at > st.join:
 			f(at)
 			if m.sure {
@@ -163,6 +164,16 @@ func (st *simStream) follow(last int, f func(at int)) {
 			}
 		}
 	}
+}
+
+// skips: it may miss messages.
+func (st *simStream) skips() bool { return st.c.w.plan.onLag == SkipAhead && st.c.slow() }
+
+// gone: the bytes of a message may be reclaimed, maybe for one that was dropped.
+func (st *simStream) gone(at int) bool {
+	var m message
+	r := st.c.w.srv.rings[0]
+	return !r.read(r.hdr.seq0+uint64(at), &m) || m.off < r.hdr.limit[areaBroadcast].Load()
 }
 
 // complete reports whether all has come that was published for it.
@@ -173,7 +184,9 @@ func (st *simStream) complete() bool {
 	st.opened()
 	for _, last := range st.at {
 		more := false
-		st.follow(last, func(at int) { more = more || st.c.w.log[at].dest == 0 || st.c.w.log[at].sure })
+		st.follow(last, func(at int) {
+			more = more || st.c.w.log[at].dest == 0 && !(st.skips() && st.gone(at)) || st.c.w.log[at].sure
+		})
 		if !more {
 			return true
 		}

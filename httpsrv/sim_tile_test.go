@@ -95,7 +95,7 @@ func (t *simTile) tryStart() bool {
 		BodyTimeout: time.Duration(w.plan.reqTime), WriteTimeout: time.Duration(w.plan.reqTime),
 		PongTimeout: time.Duration(w.plan.reqTime), PingInterval: time.Duration(w.plan.pings),
 		AppTimeout: time.Duration(w.plan.app.within), AppGrace: time.Duration(w.plan.app.grace),
-		KeepAlive: w.plan.keepAlive, Survive: w.plan.survive, OnFull: w.plan.onFull, ReplyWait: time.Duration(w.plan.replyWait), AcceptRate: w.plan.rate,
+		KeepAlive: w.plan.keepAlive, Survive: w.plan.survive, OnFull: w.plan.onFull, OnLag: w.plan.onLag, ReplyWait: time.Duration(w.plan.replyWait), AcceptRate: w.plan.rate,
 	}
 	if w.plan.proxy {
 		o.ProxyProtocol, o.TrustedProxies, o.MaxConnectionsPerIP = ProxyAny, simTrusted, 1000 // counted, and not met

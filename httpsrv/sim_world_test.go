@@ -78,6 +78,7 @@ type simPlan struct {
 	app             simAppPlan
 	urgent          float64 // that the last byte of what a client writes is an urgent one
 	talk            int     // bytes that a WebSocket client may have yet to write
+	onLag           OnLag
 }
 
 type (
@@ -130,6 +131,9 @@ func simRun(seed uint64, story *simStory) (w *simWorld) {
 	simAppPlanOf(seed, &w.plan)
 	if r := rand.New(rand.NewPCG(seed, 8)); r.IntN(8) == 0 {
 		w.plan.urgent = 0.1
+	}
+	if r := rand.New(rand.NewPCG(seed, 9)); r.IntN(4) == 0 {
+		w.plan.onLag = SkipAhead
 	}
 	w.k = simKernel{w: w, fds: map[int]any{}, next: 1 << 20}
 	sys, stepHook = &w.k, w.point

@@ -56,8 +56,8 @@ func (t *NetTile) skip(slot uint32) bool {
 	if end != cur {
 		return cur >= rd.r.hdr.limit[areaBroadcast].Load()
 	}
-	to, left := rd.last, uint32(1)
-	if to <= cur { // has all before it, and can't have it
+	to, left := rd.newest(), uint32(1)
+	if to <= cur || to == rd.end { // it has all but the last one, and can't have that
 		to, left = rd.end, 0
 	}
 	t.countSkip(c, rd, cur, to, left)
