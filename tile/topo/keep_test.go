@@ -2,6 +2,7 @@ package topo
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"net"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -323,4 +325,49 @@ func TestKeepDiesStopping(t *testing.T) {
 	if err := y.end(); err != nil {
 		t.Error(err)
 	}
+}
+
+// A keeper of which its tile has told is no stray, although the sweep that another tile's death put off comes before the pipe is read.
+func TestKeepToldIsNoStray(t *testing.T) {
+	y := newYard(t, Options{}, "keep")
+	y.specs[0].Keep = true
+	y.o(y.s.o)
+	s, p := y.s, y.s.procs[0]
+	if err := s.open(); err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	if err := s.openPipe(p, 0); err != nil {
+		t.Fatal(err)
+	}
+	k := exec.Command(os.Args[0])
+	k.Env = append(os.Environ(), childEnv+"=sleep")
+	k.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := k.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = k.Process.Kill(); _ = k.Wait() }()
+	var m [keeper.MessageSz]byte
+	binary.NativeEndian.PutUint32(m[:], keeper.TagKeeper)
+	binary.NativeEndian.PutUint32(m[4:], uint32(k.Process.Pid))
+	if _, err := p.keep.wr.Write(m[:]); err != nil {
+		t.Fatal(err)
+	}
+	cnc, err := tile.CncJoin(p.spec.Cnc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock, err := cnc.Take()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Unlock()
+	cnc.SetSignal(tile.SignalRun)
+	p.cnc, p.state, s.unswept = cnc, StateBooting, true
+	s.stepBooting(p, shmem.Monotonic())
+	if len(s.strays) != 0 || p.keep.pid != k.Process.Pid || s.unswept || p.state != StateRunning {
+		t.Errorf("strays %v, keeper %d of %d, swept %v, %v", s.strays, p.keep.pid, k.Process.Pid, !s.unswept, p.state)
+	}
+	unix.Close(p.keep.pidfd)
+	unclaimPid(k.Process.Pid)
 }

@@ -173,6 +173,7 @@ func (s *Supervisor) stepBooting(p *proc, now int64) {
 			return
 		}
 	}
+	s.readPipe(p, now) // its keeper is no stray
 	p.state, p.everReady, p.readyAt = StateRunning, true, now
 	if s.unswept && !s.handing() {
 		s.sweep()
