@@ -77,7 +77,7 @@ type pinLine struct {
 	pin [areaCnt]atomic.Uint64 // lowest offset in use, or noPin
 
 	// Last descriptor that the tile has walked, and done what it asks for: its
-	// successor goes on behind it. Nobody else reads it.
+	// successor goes on behind it. Who paces himself looks at it (Server.Walked).
 	seen uint64
 	side uint64 // where the side area ends there, or further on
 	_    [96]byte

@@ -451,3 +451,15 @@ func (s *Server) Ring(i int) RingState {
 	}
 	return st
 }
+
+// Walked returns the last message of a producers' ring that a tile has walked, and the ring's offset behind it (RingState.Offset;
+// 0: its descriptor was reused, the tile is a ring behind). Of a tile that is dead it is where that stood.
+func (s *Server) Walked(tile, ring int) (seq Seq, offset uint64) {
+	r := s.rings[ring]
+	seen := r.pins[tile].seen // a plain store of the tile's: this one, or the one before
+	var m message
+	if r.read(seen, &m) {
+		offset = m.end[areaBroadcast]
+	}
+	return Seq(seen), offset
+}

@@ -272,6 +272,40 @@ func TestRingState(t *testing.T) {
 	})
 }
 
+// Who looks is told how far a tile has walked each ring.
+func TestWalked(t *testing.T) {
+	p := rigParams()
+	p.RingCnt = 2
+	rigEach(t, p, TileOptions{}, func(r *rig) {
+		st, err := r.s.Produce(1, 0)
+		if err != nil {
+			r.Fatal(err)
+		}
+		start := r.s.Ring(1).Start
+		walked := func(seq Seq, off uint64) {
+			r.Helper()
+			if s, o := r.s.Walked(0, 1); s != seq || o != off {
+				r.Errorf("walked %d, offset %d; want %d, %d", s, o, seq, off)
+			}
+		}
+		walked(start, 0)
+		r.broadcast(st, "seven..")
+		walked(start, 0)
+		r.poll()
+		walked(start+1, 9)
+		for range 300 { // more than the ring's depth
+			r.broadcast(st, "seven..")
+		}
+		walked(start+1, 0)
+		r.poll()
+		walked(start+301, 301*9)
+		if s, o := r.s.Walked(0, 0); s != r.s.Ring(0).Start || o != 0 {
+			r.Error("the other ring", s, o)
+		}
+		st.Close()
+	})
+}
+
 // Join never crashes on memory with any bytes changed, and what it accepts has
 // the shape that its parameters say.
 func FuzzJoin(f *testing.F) {

@@ -290,7 +290,7 @@ func pump(ctx context.Context, in *instance.Instance, ring int, fr feed.Framing,
 	}
 	defer st.Close()
 	f := feed.New(st, fr)
-	pace, err := newPace(ctx, in)
+	pace, err := newPace(ctx, in, ring)
 	if err != nil {
 		return err
 	}

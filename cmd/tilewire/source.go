@@ -47,7 +47,7 @@ func sourceTile(a tileArgs, framing string, args []string) (err error) {
 		return err
 	}
 	family.watch(cmd)
-	pace, err := newPace(ctx, in)
+	pace, err := newPace(ctx, in, 0)
 	if err != nil {
 		return err
 	}
