@@ -18,7 +18,7 @@ const (
 func (t *NetTile) accept(l *listener) (n int) {
 	l.more = true
 	for ; n < acceptBatch; n++ {
-		if l.fd < 0 { // StopListening
+		if l.fd < 0 || t.deaf { // StopListening, PauseListening
 			l.more = false
 			return n
 		}

@@ -148,6 +148,7 @@ type NetTile struct {
 	now      int64
 	draining bool
 	drain    drainage
+	deaf     bool // nobody new is taken in
 	dateField
 
 	left    heritage // of a predecessor, until it is taken over
@@ -451,11 +452,12 @@ func (t *NetTile) StopListening() {
 	}
 }
 
-// ForgetListeners takes nobody new in, and leaves the sockets of ListenFd open, for other tiles and a successor: who connects
-// there waits for those.
-func (t *NetTile) ForgetListeners() {
-	for i := range t.listeners { // epoll still tells of them, to nobody
-		t.listeners[i] = listener{fd: -1}
+// PauseListening has the tile take nobody new in, or no longer: who connects meanwhile waits, for this tile, for others that
+// share the socket, or for a successor.
+func (t *NetTile) PauseListening(on bool) {
+	t.deaf = on
+	for i := range t.listeners {
+		t.listeners[i].more = !on
 	}
 }
 

@@ -145,26 +145,32 @@ func (n *nets) shut(id int) {
 	}
 }
 
-// added are the tiles that a count adds to those that run; of those that leave, who still have all their clients. Errors: there
-// is no memory for them; they are sending their clients away; none of those that stay runs, be it for a moment, while others are to go.
-func (n *nets) added(count int, rows []topo.Status, leaving map[int]instance.Drain) (add []instance.Tile, err error) {
+// added are the tiles that a count adds: those to be started, and those that were leaving and still have their clients. Errors:
+// there is no memory for them; they are sending their clients away; none of those that stay runs, be it for a moment, while others are to go.
+func (n *nets) added(count int, rows []topo.Status, leaving map[int]instance.Drain) (add []instance.Tile, back []topo.Status, err error) {
 	if count > n.most {
-		return nil, usageError{fmt.Errorf("layout.net_tile_count: %d needs a restart: there is memory for %d (layout.net_tile_max)\n%w", count, n.most, errRestart)}
-	}
-	for id := n.count; id < count; id++ {
-		add = append(add, instance.Tile{Kind: kindNet, ID: id})
+		return nil, nil, usageError{fmt.Errorf("layout.net_tile_count: %d needs a restart: there is memory for %d (layout.net_tile_max)\n%w", count, n.most, errRestart)}
 	}
 	serves := false
 	for _, r := range rows {
-		serves = serves || r.Kind == kindNet && r.ID < count && r.State == topo.StateRunning
-		if r.State != topo.StateEnded && leaving[r.ID].From <= shmem.Monotonic() && slices.Contains(add, instance.Tile{Kind: r.Kind, ID: r.ID}) {
-			return nil, fmt.Errorf("layout.net_tile_count: %s:%d is still sending its clients away (shutdown.drain_millis); try again when it has ended", r.Kind, r.ID)
+		if r.Kind != kindNet {
+			continue
+		}
+		serves = serves || r.ID < count && r.State == topo.StateRunning
+		switch t := (instance.Tile{Kind: kindNet, ID: r.ID}); {
+		case r.ID < n.count || r.ID >= count:
+		case r.State == topo.StateEnded:
+			add = append(add, t)
+		case leaving[r.ID].From > shmem.Monotonic():
+			back = append(back, r)
+		default:
+			return nil, nil, fmt.Errorf("layout.net_tile_count: %v is still sending its clients away (shutdown.drain_millis); try again when it has ended", t)
 		}
 	}
 	if count < n.count && !serves { // those that go would leave nobody
-		return nil, fmt.Errorf("layout.net_tile_count: of net:0 to net:%d none runs; `tilewire restart net:0` first", count-1)
+		return nil, nil, fmt.Errorf("layout.net_tile_count: of net:0 to net:%d none runs; `tilewire restart net:0` first", count-1)
 	}
-	return add, nil
+	return add, back, nil
 }
 
 // resize has so many tiles serve from now on. Listening ends at those that go; those that come are opened when they are started.

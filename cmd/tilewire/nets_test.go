@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -178,6 +179,58 @@ func TestNetsGrowAndShrink(t *testing.T) {
 	}
 	p.says(`"msg":"ended","tile":"net:1"[^\n]*(\n.*)*"msg":"ended","tile":"net:1"`)
 	p.says(`"msg":"ended","tile":"net:2"[^\n]*(\n.*)*"msg":"ended","tile":"net:2"`)
+	p.signal(unix.SIGTERM)
+	p.exit(0)
+}
+
+// A tile that comes again is the one that was leaving: clients that could not outlive it notice nothing either.
+func TestNetsComeBackAsTheyWere(t *testing.T) {
+	t.Parallel()
+	file, count := countFile(t, 2, "")
+	count(2)
+	sock := filepath.Join(t.TempDir(), "sock")
+	p := runs(t, "comeback", "--config", file, "--listen", "unix:"+sock)
+	p.canSteer()
+	var all []*client
+	dial := func() {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		c, _, err := websocket.Dial(ctx, "ws://x/ws", &websocket.DialOptions{HTTPClient: askerAt(t, sock).Client})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.CloseNow() })
+		all = append(all, &client{t, c})
+	}
+	for n := p.counts("ws_now"); n[1] < 3; n = p.counts("ws_now") {
+		dial()
+	}
+	pid := children(t, p.cmd.Process.Pid)["tw net:1"]
+	for i := range 3 {
+		count(1)
+		verb(t, 0, "reload", "--name", p.name)
+		before := p.counts("accepted")
+		for range 5 {
+			dial()
+		}
+		if n := p.counts("accepted"); n[1] != before[1] || n[0] != before[0]+5 {
+			t.Errorf("accepted %v, then %v: a tile that leaves takes somebody in", before, n)
+		}
+		count(2)
+		verb(t, 0, "reload", "--name", p.name)
+		verb(t, 0, "publish", "--name", p.name, fmt.Sprint(i))
+		for _, c := range all {
+			c.gets(fmt.Sprint(i))
+		}
+		p.dial()
+	}
+	if now := children(t, p.cmd.Process.Pid)["tw net:1"]; now != pid {
+		t.Errorf("process %d, then %d", pid, now)
+	}
+	if n := p.counts("accepted"); n[1] < 3 {
+		t.Errorf("accepted %v", n)
+	}
 	p.signal(unix.SIGTERM)
 	p.exit(0)
 }

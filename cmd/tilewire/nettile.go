@@ -170,8 +170,11 @@ func (n *netTile) order(v *instance.Settings) (d *instance.Drain, leaves bool) {
 
 // obey begins a drain, or one with other times. A tile that leaves keeps its clients until its drain begins.
 func (n *netTile) obey(d *instance.Drain, leaves bool) {
-	if n.stays = nil; leaves && d.From > shmem.Monotonic() {
-		n.ForgetListeners()
+	stays := leaves && d.From > shmem.Monotonic()
+	if stays != (n.stays != nil) {
+		n.PauseListening(stays)
+	}
+	if n.stays = nil; stays {
 		n.stays = d
 		return
 	}

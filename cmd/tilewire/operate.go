@@ -352,6 +352,9 @@ func (op *operator) steer(e topo.Event) {
 		op.given(e.ID, false)
 	case topo.Died, topo.Stuck:
 		op.nets.live(e.ID, false)
+		if e.What == topo.Died && !e.Again && e.Exit.Clean() && e.ID < op.nets.count && op.state == instance.Ready {
+			_ = op.Restart(kindNet, e.ID) // its last client left just before a reload took it back
+		}
 	case topo.LeftDown:
 		op.nets.shut(e.ID)
 		op.given(e.ID, true)

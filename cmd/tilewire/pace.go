@@ -62,8 +62,8 @@ type pace struct {
 type pacedTile struct {
 	id      int
 	blocked *tile.Cell // clients
-	lived   bool      // a process had the role, and its successor is to come if it died
-	died    time.Time // that was seen; zero: it lives
+	lived   bool       // a process had the role, and its successor is to come if it died
+	died    time.Time  // that was seen; zero: it lives
 }
 
 func newPace(ctx context.Context, in *instance.Instance, ring int) (*pace, error) {

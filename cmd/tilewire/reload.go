@@ -13,6 +13,7 @@ import (
 	"github.com/tilewire/tilewire/cmd/tilewire/instance"
 	"github.com/tilewire/tilewire/httpsrv/steer"
 	"github.com/tilewire/tilewire/shmem"
+	"github.com/tilewire/tilewire/tile/topo"
 )
 
 // errRestart: keys were changed that cannot change while the instance runs.
@@ -111,7 +112,8 @@ func (op *operator) apply(next *runFlags) (begin []instance.Tile, err error) {
 	if key := "layout.net_tile_count"; op.r.texts[key] == next.texts[key] {
 		next.nets = n.count // which may be what the memory was made for
 	}
-	if begin, err = n.added(next.nets, op.Status(), op.set.Leaving); err != nil {
+	begin, back, err := n.added(next.nets, op.Status(), op.set.Leaving)
+	if err != nil {
 		return nil, err
 	}
 	set := next.settings()
@@ -147,6 +149,13 @@ func (op *operator) apply(next *runFlags) (begin []instance.Tile, err error) {
 			by = d.From + (d.Over + drainSlack).Nanoseconds()
 		}
 		_ = op.Retire(kindNet, id, by)
+	}
+	for _, r := range back { // with its clients; one that has just ended is started by event
+		_ = op.Retire(kindNet, r.ID, 0)
+		if err := n.open(r.ID); err != nil {
+			op.log.Error("not listening again", "error", err.Error())
+		}
+		n.live(r.ID, r.State == topo.StateRunning)
 	}
 	op.r, op.set = next, set
 	setLog(set.Log)

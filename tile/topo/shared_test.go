@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tilewire/tilewire/shmem"
 )
 
 // sharing makes all tiles of the parts ones that do without each other; the last is dormant.
@@ -101,8 +103,10 @@ func TestRetire(t *testing.T) {
 	if r := y.s.Status(); r[1].State != StateRunning {
 		t.Errorf("%+v", r[1])
 	}
-	if err := y.s.Retire(y.specs[1].Kind, 1, 0); err != nil {
-		t.Fatal(err)
+	for _, by := range []int64{0, shmem.Monotonic()} {
+		if err := y.s.Retire(y.specs[1].Kind, 1, by); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if e := y.next(Died, 1); !e.Expected || e.Again {
 		t.Errorf("%v", e)

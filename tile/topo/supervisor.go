@@ -161,14 +161,14 @@ func (s *Supervisor) Restart(kind string, id int) error {
 }
 
 // Retire says that a tile, which was told to end by other ways, is not to be counted on: others are given up as if it were not
-// there, and it is ended as Stop would if it is still there at by (shmem.Monotonic; math.MaxInt64: never). Restart takes that
-// back. Errors: ErrNoTile.
+// there, and it is ended as Stop would if it is still there at by (shmem.Monotonic; math.MaxInt64: never). 0 takes that
+// back, and Restart does. Errors: ErrNoTile.
 func (s *Supervisor) Retire(kind string, id int, by int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range s.procs {
 		if p.spec.Kind == kind && p.spec.ID == id {
-			p.endBy = max(by, 1)
+			p.endBy = by
 			s.rouse()
 			return nil
 		}
