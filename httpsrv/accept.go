@@ -33,8 +33,9 @@ func (t *NetTile) accept(l *listener) (n int) {
 		}
 		switch e {
 		case 0:
-			t.admit(fd)
 			t.opt.Steering.Took()
+			t.admit(fd)
+			t.tellLoad()
 		case unix.EAGAIN:
 			l.more = false
 			t.drained()
@@ -92,6 +93,7 @@ func (t *NetTile) turnAway(l *listener) bool {
 		t.refuseSocket(fd, 503)
 		t.refused.expire(0)
 		t.opt.Steering.Took()
+		t.tellLoad()
 	}
 	t.reserve = openReserve()
 	l.more = e != unix.EAGAIN // the kernel asks for the descriptor first, and only then whether anybody is there

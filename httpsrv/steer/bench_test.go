@@ -100,6 +100,7 @@ func (s *benchSite) one(joined []*Tile) {
 	if err != nil {
 		s.Fatal(err)
 	}
+	joined[tile].Took()
 	joined[tile].SetLoad(uint64(a))
 	joined[tile].Drained()
 	_ = unix.SetsockoptLinger(c, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})

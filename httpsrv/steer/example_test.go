@@ -53,6 +53,7 @@ func ExampleJoin() {
 	connections := uint64(0)
 	for range 10 { // accepted
 		connections++
+		t.Took()
 		t.SetLoad(connections)
 	}
 	t.Drained() // accept said EAGAIN

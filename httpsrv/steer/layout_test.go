@@ -26,7 +26,7 @@ func TestLayout(t *testing.T) {
 		want string
 	}{
 		{head{}, "head 384: magic@0+8 version@8+4 tiles@12+4 seed@16+8 mode@128+4 passed@256+8 fellBack@264+8 empty@272+8 other@280+8"},
-		{tileCell{}, "tileCell 384: live@0+8 load@128+8 seen@136+8 sent@256+8 selected@264+8 migrated@272+8"},
+		{tileCell{}, "tileCell 384: live@0+8 load@128+8 bias@136+8 sent@256+8 selected@264+8 migrated@272+8"},
 	} {
 		if got := layoutOf(g.v); got != g.want {
 			t.Errorf("layout changed: raise sharedVersion\n got %s\nwant %s", got, g.want)

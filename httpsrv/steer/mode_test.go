@@ -104,7 +104,9 @@ func TestLeast(t *testing.T) {
 			s.arrive(n, nil)
 			for i, j := range joined {
 				if !slices.Contains(stalled, i) {
-					s.accept(i)
+					for range s.accept(i) {
+						j.Took()
+					}
 					j.SetLoad(uint64(len(s.conns[i])))
 					j.Drained()
 				}
@@ -147,8 +149,7 @@ func TestAnyLoad(t *testing.T) {
 	s := newSite(t, "tcp4", tiles)
 	s.insert(st, 0)
 	for i, v := range []uint64{^uint64(0), 1 << 63, 1 << 39, 0} {
-		st.s.tile[i].load.Store(v)
-		st.s.tile[i].seen.Store(-v)
+		st.s.tile[i].bias.Store(v)
 	}
 	s.connect(100, nil)
 	if got := s.acceptAll(100); got[0] != 0 || got[1] != 50 || got[2] != 0 || got[3] != 50 {

@@ -68,8 +68,8 @@ func tileChild() error {
 		switch err {
 		case nil:
 			n++
-			j.SetLoad(n)
 			j.Took()
+			j.SetLoad(n)
 			if _, err := unix.Write(fd, []byte{byte('A' + tile)}); err != nil {
 				return err
 			}

@@ -44,7 +44,7 @@ struct tile {
 	__u64 live;
 	__u64 pad0[15];
 	__u64 load;
-	__u64 seen;
+	__u64 bias;
 	__u64 pad1[14];
 	__u64 sent;
 	__u64 selected;
@@ -181,10 +181,9 @@ __noinline __u32 choose(__u64 key, __u32 tiles, __u32 least, __u32 a, __u32 b)
 		struct tile *t = the_tile(i);
 		if (!t)
 			break;
-		__u64 seen = READ(t->seen), pending = READ(t->sent) - seen; // in this order: it is never below
 		__u64 score = mix(key + i * 0x9e3779b97f4a7c15ull) >> 2;
 		if (least) // a tile may write what it likes
-			score = ((READ(t->load) & MOST) + (pending & MOST)) << 16 | (score & 0xffff);
+			score = ((READ(t->sent) + READ(t->bias)) & MOST) << 16 | (score & 0xffff);
 		__u64 may = when(READ(t->live)) & when(i ^ a) & when(i ^ b);
 		may &= when((score - best) >> 63); // lower
 		HIDE(may);

@@ -39,7 +39,7 @@ type programTile struct {
 	Live     uint64
 	Pad0     [15]uint64
 	Load     uint64
-	Seen     uint64
+	Bias     uint64
 	Pad1     [14]uint64
 	Sent     uint64
 	Selected uint64

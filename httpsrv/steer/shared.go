@@ -16,7 +16,7 @@ const (
 
 	cellSize      = 384 // bytes
 	sharedMagic   = 0x7265657473656c74
-	sharedVersion = 2
+	sharedVersion = 3
 )
 
 // The BPF array that supervisor, tiles and program map consists of cells, 384 bytes or three line pairs each:
@@ -52,7 +52,7 @@ type head struct {
 //
 //	  0 live      1 or 0                                            writer: supervisor
 //	128 load      connections that the tile has                     writer: tile
-//	136 seen      so many of sent it took, or will never see        writer: tile
+//	136 bias      load less those of sent that are in it, or gone   writer: tile
 //	256 sent      connections that it was to get                    writer: program
 //	264 selected  SYNs sent to it                                   writer: program
 //	272 migrated  connections that came from a closed listener      writer: program
@@ -62,7 +62,7 @@ type tileCell struct {
 	live     atomic.Uint64
 	_        [15]uint64
 	load     atomic.Uint64
-	seen     atomic.Uint64
+	bias     atomic.Uint64
 	_        [14]uint64
 	sent     atomic.Uint64
 	selected atomic.Uint64
@@ -166,9 +166,11 @@ func (s *shared) stats() Stats {
 		Empty: s.empty.Load(), Other: s.other.Load(), Tiles: make([]TileStats, len(s.tile))}
 	for i := range s.tile {
 		t := &s.tile[i]
-		seen := t.seen.Load() // before sent, which is never below it
-		st.Tiles[i] = TileStats{Live: t.live.Load() != 0, Load: t.load.Load(), Pending: t.sent.Load() - seen,
+		st.Tiles[i] = TileStats{Live: t.live.Load() != 0, Load: t.load.Load(),
 			Selected: t.selected.Load(), Migrated: t.migrated.Load()}
+		if n := t.bias.Load() + t.sent.Load() - st.Tiles[i].Load; n < 1<<32 { // else the words are of different moments
+			st.Tiles[i].Pending = n
+		}
 		if st.Tiles[i].Live {
 			st.Live++
 		}

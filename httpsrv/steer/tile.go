@@ -8,10 +8,14 @@ import (
 
 // Tile is a network tile's handle. It needs no capability and no system call but Join's mmap. Its methods do nothing on
 // nil, which stands for 'not steered'. One goroutine uses it.
+//
+// What the program reads of it is one word, so that a connection on its way from 'pending' to 'had' counts once at each moment.
 type Tile struct {
 	t     *tileCell
 	m     mapping
 	moved uint64
+	seen  uint64 // so many of those sent here it took, or will never see
+	mark  uint64 // were sent here when the backlog was empty last
 }
 
 // Join maps the array whose descriptor (Steering.File) this process inherited, as the tile of that index; fd may be closed
@@ -41,33 +45,42 @@ func join(m shmem.Mem, tile int) (*Tile, error) {
 	}
 	t := &Tile{t: &s.tile[tile]}
 	t.moved = t.t.migrated.Load()
+	t.seen = t.t.load.Load() - t.t.bias.Load()
 	return t, nil
 }
 
-// SetLoad says how many connections the tile has: one store, at each change or now and then.
+// SetLoad says how many connections the tile has: two stores when that has changed.
 func (t *Tile) SetLoad(n uint64) {
-	if t != nil {
+	if t == nil {
+		return
+	}
+	if t.t.load.Load() != n {
 		t.t.load.Store(n)
 	}
+	if b := n - t.seen; t.t.bias.Load() != b {
+		t.t.bias.Store(b)
+	}
 }
 
-// Took says that accept gave one: he is in the load from now on, and was pending. A tile that never calls it, since it stands still,
-// is taken to have all that it was sent.
+// Took says that accept gave one, who is pending no more. It is told with SetLoad, which comes next. A tile that takes nobody, since it
+// stands still, is taken to have all that it was sent.
 func (t *Tile) Took() {
-	if t != nil {
-		if n := t.t.seen.Load(); n != t.t.sent.Load() {
-			t.t.seen.Store(n + 1)
-		}
+	if t != nil && t.seen != t.t.sent.Load() {
+		t.seen++
 	}
 }
 
-// Drained says that accept gave EAGAIN: whoever is pending still has given up, or is in the middle of the handshake.
+// Drained says that accept gave EAGAIN: who was pending the last time already, and is so still, has given up. Who came since may be in the
+// middle of the handshake.
 func (t *Tile) Drained() {
-	if t != nil {
-		if n := t.t.sent.Load(); n != t.t.seen.Load() {
-			t.t.seen.Store(n)
-		}
+	if t == nil {
+		return
 	}
+	if int64(t.mark-t.seen) > 0 {
+		t.seen = t.mark
+		t.SetLoad(t.t.load.Load())
+	}
+	t.mark = t.t.sent.Load()
 }
 
 // Moved tells whether connections of a closed listener have come since the last call: one load.

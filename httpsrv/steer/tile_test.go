@@ -26,6 +26,7 @@ func TestTile(t *testing.T) {
 		}
 	}
 	s.tile[130].load.Store(9)
+	s.tile[130].bias.Store(9)
 	s.tile[130].sent.Store(9)
 	s.tile[130].migrated.Store(9)
 	j, err := join(m, 130)
@@ -36,8 +37,13 @@ func TestTile(t *testing.T) {
 		t.Error("a successor begins with", ts)
 	}
 	j.Took()
+	j.SetLoad(10)
 	if n := s.stats().Tiles[130].Pending; n != 8 {
 		t.Error(n, "pending after one was taken")
+	}
+	j.Drained()
+	if n := s.stats().Tiles[130].Pending; n != 8 {
+		t.Error(n, "pending, who may be in the middle of the handshake")
 	}
 	j.Drained()
 	j.Took() // one whom the program was not asked about
@@ -55,13 +61,14 @@ func TestTile(t *testing.T) {
 		close(done)
 	}()
 	for i := range 1000 {
-		j.SetLoad(uint64(i))
 		j.Took()
+		j.SetLoad(uint64(i))
 		if n := s.stats().Tiles[130].Pending; n > 1000 {
 			t.Fatal(n, "pending")
 		}
 	}
 	<-done
+	j.Drained()
 	j.Drained()
 	st := s.stats()
 	if ts := st.Tiles[130]; !ts.Live || ts.Load != 999 || ts.Pending != 0 || st.Live != 1 || st.Migrated() != 10 || st.Selected() != 0 {

@@ -82,6 +82,8 @@ func (j *Judge) Look(now int64) Verdict {
 			if t.Held {
 				if t.Condition == Well {
 					t.Condition = Leaving // until the next look
+				} else if why := t.amiss(); why != "" { // its clients are not served
+					aside = why
 				}
 				j.shown = append(j.shown, *t)
 			}
