@@ -246,8 +246,11 @@ func (t *NetTile) overrun(i int, own bool) {
 		}
 	}
 	for j := 0; own && j < len(t.conns); j++ {
-		if s := t.conns[j].state; s == stStream || s == stUpgrade {
+		switch c := &t.conns[j]; {
+		case c.state == stStream || c.state == stUpgrade:
 			t.evict(uint32(j))
+		case c.state == stAwait && c.evFlags&evWaits == 0 && i > t.replyRing() && int(c.app) == i-t.replyRing(): // nor does its answer come any more
+			t.loseRequest(uint32(j), c)
 		}
 	}
 }

@@ -57,7 +57,7 @@ func (t *NetTile) mendEvents(slot uint32, c *conn, h *heritage) {
 	case evOpen:
 		c.evUnits = min(c.evUnits, evUnitsBound-1)
 	case evMessage:
-		if rx := *c.rxNow(); (c.state == stStream || c.state == stClosing) && rx.done < e.end && e.end <= rx.end {
+		if rx := *c.rxNow(); (c.state == stStream || c.state == stClosing) && rx.done <= e.end && e.end <= rx.end {
 			rx.done, rx.left, rx.inData = e.end, 0, false
 			rx.msgOp, rx.msgLen, rx.utf8 = 0, 0, 0
 			c.rxCommit(&rx)

@@ -381,7 +381,7 @@ func (t *NetTile) look(p *appPort) {
 	switch {
 	case held:
 	case p.goneAt == 0:
-		p.goneAt = t.now
+		p.goneAt = sys.now() // t.now is from before this tile may have stood still
 		t.loseRequests(p, func(*conn) bool { return true })
 	case t.now-p.goneAt > t.opt.AppGrace.Nanoseconds() && p.bound > 0:
 		t.loseStreams(p)

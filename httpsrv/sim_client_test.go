@@ -38,6 +38,7 @@ type simClient struct {
 	kicked bool // was closed on request
 	lost   bool // its tile died
 	busy   bool // the application had no room for its answer
+	had101 bool // maybe, from a tile that died before it noticed
 }
 
 type simRole interface {

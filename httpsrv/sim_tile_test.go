@@ -29,6 +29,7 @@ type simTile struct {
 	deaths   int
 	starts   int
 
+	fatals    uint64 // connections that the next successor is not to carry on
 	sideSeen  uint64 // end of the side area when the last poll that is over began
 	shortages uint64
 	shortAt   int // step at which it last may have closed anybody for want of something
@@ -162,6 +163,11 @@ func (t *simTile) carried(before simLeft) {
 			t.life[id] = 2
 		}
 	})
+	for i := range t.t.conns {
+		if c := t.w.byID[t.t.connID(uint32(i))]; c != nil && c.app && t.t.conns[i].state == stUpgrade {
+			c.had101 = true
+		}
+	}
 	for id := range before.life {
 		if c := t.w.byID[id]; t.life[id] == 0 {
 			if c.lost = true; c.s.refused && c.s.closed {
@@ -170,12 +176,13 @@ func (t *simTile) carried(before simLeft) {
 		}
 	}
 	cnt := func(why CloseReason) uint64 { return t.t.cnt.Cell(cntClosed0 + int(why)).Load() }
-	if n := cnt(CloseInternal) - before.internal; n > 0 {
+	if n := cnt(CloseInternal) - before.internal; n > t.fatals {
 		t.w.fail("tile %d: %d connections made no sense to the successor", t.id, n)
 	}
 	if n := cnt(CloseTileLost) - before.lost; n > before.dead {
 		t.w.fail("tile %d: the successor lost %d connections, of which %d were dead", t.id, n, before.dead)
 	}
+	t.fatals = 0
 	t.w.tell("tile %d carries %d connections on", t.id, len(t.life))
 	t.tellTable()
 }
@@ -222,6 +229,13 @@ func (t *simTile) poll(timeout int) (work int) {
 		t.die()
 		return work
 	}
+	for _, c := range w.clients { // they join now only
+		if c.had101 && c.tile == t && t.t.conns[c.id.Slot()].state == stStream {
+			if c.had101 = false; c.role.(*simWs).joined {
+				c.role.(*simWs).begun()
+			}
+		}
+	}
 	t.fresh, t.round, t.sideSeen = false, true, published
 	t.runsShort()
 	if w.app != nil {
@@ -243,6 +257,12 @@ func (t *simTile) die() {
 	if w.plan.survive {
 		for _, c := range w.clients { // answered, and in no entry: they are let go
 			c.lost = c.lost || c.s.tile == t && c.s.fd != 0 && c.id == 0 && c.s.taken > 0
+		}
+		if s := w.srv.slot(t.id); s.busy.Load() == s.suspect && s.deaths+1 >= fatalMost { // the third in its callback
+			if c := w.byID[ConnID(s.suspect)]; c != nil {
+				c.lost = true
+			}
+			t.fatals++
 		}
 		w.k.exitKept(t)
 		t.start()

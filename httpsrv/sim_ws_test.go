@@ -62,13 +62,16 @@ func (s *simWs) begins(join uint64) {
 
 // begun: the connection streams, and where it began is not told: its first message will.
 func (s *simWs) begun() {
-	s.joined, s.open, s.join = true, true, len(s.c.w.log)-1
+	again := s.joined
+	s.joined, s.open, s.join, s.early = true, true, len(s.c.w.log)-1, nil
 	for at, m := range s.c.w.log {
 		if m.dest == s.c.id {
 			s.early = append(s.early, at)
 		}
 	}
-	s.from = max(0, s.from-s.history)
+	if !again {
+		s.from = max(0, s.from-s.history)
+	}
 }
 
 // frame is a client's frame, masked at random.

@@ -31,7 +31,7 @@ part build make --no-print-directory build
 part lint scripts/lint.sh
 part tests make --no-print-directory quick
 part race make --no-print-directory race
-part explore make --no-print-directory explore
+part explore env TILEWIRE_SEED=1 make --no-print-directory explore # the same seeds each time: what fails here fails again
 part benchmark sh -c 'cd scripts/bench && go vet ./... && go test ./...'
 browser_tools
 part browser scripts/browser.sh

@@ -85,7 +85,10 @@ func set(v reflect.Value, text string) error {
 		v.SetInt(n)
 	case reflect.Uint32, reflect.Uint64:
 		n, err := strconv.ParseUint(text, 10, v.Type().Bits())
-		if err != nil {
+		switch {
+		case errors.Is(err, strconv.ErrRange):
+			return fmt.Errorf("is %d at most", uint64(1)<<v.Type().Bits()-1)
+		case err != nil:
 			return errors.New("is a whole number from 0 on")
 		}
 		v.SetUint(n)
