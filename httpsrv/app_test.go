@@ -631,6 +631,7 @@ func TestAppWaitersKeepAndLetGo(t *testing.T) {
 		}
 		a.die()
 		a.forward(appLook)
+		a.forward(appLook)
 		a.forward(2 * time.Hour)
 		for _, c := range ps {
 			c.wantClose(1013) // and its answer is read

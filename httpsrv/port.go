@@ -22,6 +22,7 @@ type appPort struct {
 	walked uint64 // side offset that its reply ring was taken over to, as told
 	run    uint64 // of the process that has the role, as far as is known
 	goneAt int64  // since when nobody has it, 0: somebody does
+	unsure bool   // or since later
 	lookAt int64  // when the kernel is asked next
 }
 
@@ -381,8 +382,10 @@ func (t *NetTile) look(p *appPort) {
 	switch {
 	case held:
 	case p.goneAt == 0:
-		p.goneAt = sys.now() // t.now is from before this tile may have stood still
+		p.goneAt, p.unsure = t.now, true
 		t.loseRequests(p, func(*conn) bool { return true })
+	case p.unsure: // that time was from before this tile may have stood still
+		p.goneAt, p.unsure = t.now, false
 	case t.now-p.goneAt > t.opt.AppGrace.Nanoseconds() && p.bound > 0:
 		t.loseStreams(p)
 	}
