@@ -1,7 +1,5 @@
 package httpsrv
 
-import "fmt"
-
 // OnFull is what happens to a newcomer when all slots are taken.
 type OnFull uint8
 
@@ -15,24 +13,15 @@ const (
 	EvictSlowest
 )
 
-var onFullNames = []string{"refuse", "evict"}
+var onFullNames = words{"refuse", "evict"}
 
 // String is the policy's word, as ParseOnFull takes it; 'unknown' for anything else.
-func (f OnFull) String() string {
-	if int(f) >= len(onFullNames) {
-		return "unknown"
-	}
-	return onFullNames[f]
-}
+func (f OnFull) String() string { return onFullNames.of(int(f)) }
 
 // ParseOnFull returns the policy called s, "refuse" or "evict". ErrParams for anything else.
 func ParseOnFull(s string) (OnFull, error) {
-	for i, n := range onFullNames {
-		if n == s {
-			return OnFull(i), nil
-		}
-	}
-	return 0, fmt.Errorf("%w: policy %q: one of refuse, evict", ErrParams, s)
+	i, err := onFullNames.index("policy", s)
+	return OnFull(i), err
 }
 
 // roomHTTP reports whether there is a slot for a newcomer, and makes one if the policy says so.

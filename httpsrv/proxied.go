@@ -20,24 +20,15 @@ const (
 	ProxyAny
 )
 
-var proxyNames = []string{"off", "v1", "v2", "any"}
+var proxyNames = words{"off", "v1", "v2", "any"}
 
 // String is the choice's word, as ParseProxyProtocol takes it; 'unknown' for anything else.
-func (p ProxyProtocol) String() string {
-	if int(p) >= len(proxyNames) {
-		return "unknown"
-	}
-	return proxyNames[p]
-}
+func (p ProxyProtocol) String() string { return proxyNames.of(int(p)) }
 
 // ParseProxyProtocol returns the choice called s: "off", "v1", "v2" or "any". ErrParams for anything else.
 func ParseProxyProtocol(s string) (ProxyProtocol, error) {
-	for i, n := range proxyNames {
-		if n == s {
-			return ProxyProtocol(i), nil
-		}
-	}
-	return 0, fmt.Errorf("%w: PROXY protocol %q: one of off, v1, v2, any", ErrParams, s)
+	i, err := proxyNames.index("PROXY protocol", s)
+	return ProxyProtocol(i), err
 }
 
 // CheckProxies returns ErrParams unless list is one of trusted proxies as TileOptions.TrustedProxies takes it, which p needs one of.

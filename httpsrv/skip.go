@@ -1,7 +1,5 @@
 package httpsrv
 
-import "fmt"
-
 // OnLag is what happens to a client that falls too far behind its ring.
 type OnLag uint8
 
@@ -14,24 +12,15 @@ const (
 	SkipAhead
 )
 
-var onLagNames = []string{"evict", "skip"}
+var onLagNames = words{"evict", "skip"}
 
 // String is the policy's word, as ParseOnLag takes it; 'unknown' for anything else.
-func (l OnLag) String() string {
-	if int(l) >= len(onLagNames) {
-		return "unknown"
-	}
-	return onLagNames[l]
-}
+func (l OnLag) String() string { return onLagNames.of(int(l)) }
 
 // ParseOnLag returns the policy called s, "evict" or "skip". ErrParams for anything else.
 func ParseOnLag(s string) (OnLag, error) {
-	for i, n := range onLagNames {
-		if n == s {
-			return OnLag(i), nil
-		}
-	}
-	return 0, fmt.Errorf("%w: policy %q: one of evict, skip", ErrParams, s)
+	i, err := onLagNames.index("policy", s)
+	return OnLag(i), err
 }
 
 // lagged treats a client that is too far behind its ring by the policy.

@@ -141,7 +141,8 @@ func TestDrainNobodyAndTwice(t *testing.T) {
 	p := runs(t, "nobody", times...)
 	p.signal(unix.SIGTERM)
 	p.exit(0)
-	p = runs(t, "twice", times...)
+	dir := t.TempDir()
+	p = runs(t, "twice", append(times, "--admin-listen", "unix:"+dir+"/admin", "--listen", "unix:"+dir+"/clients")...)
 	c := p.dial()
 	p.signal(unix.SIGINT)
 	p.says(`"msg":"draining","clients":1`)
@@ -152,6 +153,9 @@ func TestDrainNobodyAndTwice(t *testing.T) {
 	if in, err := instance.Join(p.name, shmem.ReadOnly); err == nil {
 		in.Leave()
 		t.Error("its memory is left")
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("sockets left: %v, %v", left, err)
 	}
 	net()
 	if _, err := c.next(); err == nil {

@@ -245,7 +245,11 @@ func runInstance(r runFlags, command []string) error {
 		return err
 	}
 	remove = true
-	unlink := func() { in.Unlink() }
+	unlink := func() {
+		adm.close()
+		l.close()
+		in.Unlink()
+	}
 	forced.Store(&unlink)
 	if err := in.Give(pr.user); err != nil {
 		return err
