@@ -245,11 +245,7 @@ func runInstance(r runFlags, command []string) error {
 		return err
 	}
 	remove = true
-	unlink := func() {
-		adm.close()
-		l.close()
-		in.Unlink()
-	}
+	unlink := func() { in.Unlink() }
 	forced.Store(&unlink)
 	if err := in.Give(pr.user); err != nil {
 		return err
