@@ -39,14 +39,24 @@ func configCmd() *cobra.Command {
 }
 
 func validateCmd() *cobra.Command {
-	return &cobra.Command{
-		Use: "validate FILE", Short: "Check a configuration file, with the environment over it: what run would refuse", Args: cobra.ExactArgs(1),
+	var file string
+	cmd := &cobra.Command{
+		Use: "validate FILE", Short: "Check a configuration file, with the environment over it: what run would refuse",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if file != "" {
+				return cobra.NoArgs(cmd, args)
+			}
+			return cobra.ExactArgs(1)(cmd, args)
+		},
 		RunE: func(_ *cobra.Command, args []string) error {
+			if file == "" {
+				file = args[0]
+			}
 			var r runFlags
 			run := &cobra.Command{}
 			r.flags(run)
 			var err error
-			if r.layers, err = configure(run, args[0]); err != nil {
+			if r.layers, err = configure(run, file); err != nil {
 				return err
 			}
 			if _, err := instance.LookupUser(r.userName); err != nil {
@@ -56,8 +66,10 @@ func validateCmd() *cobra.Command {
 				return r.blame(err)
 			}
 			tellStrange()
-			fmt.Printf("%s: good\n", args[0])
+			fmt.Printf("%s: good\n", file)
 			return nil
 		},
 	}
+	cmd.Flags().StringVar(&file, "config", "", "`FILE`, as run takes it")
+	return cmd
 }
