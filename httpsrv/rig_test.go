@@ -261,12 +261,12 @@ func (r *rig) until(what string, ok func() bool) {
 	last, idle := begin, time.Duration(0)
 	for !ok() {
 		worked, now := r.poll() > 0, time.Now()
-		idle += min(now.Sub(last), time.Millisecond) // a test that was kept from the CPU has not looked meanwhile
-		if last = now; worked {
+		step := min(now.Sub(last), time.Millisecond) // a test that was kept from the CPU has not looked meanwhile
+		if idle, last = idle+step, now; worked {
 			idle = 0
 		}
-		if idle > 50*time.Millisecond {
-			r.skew += time.Millisecond.Nanoseconds()
+		if idle > 50*time.Millisecond { // not much faster than the kernel's own timers, of a closed window for example (0.2 s)
+			r.skew += 5 * step.Nanoseconds()
 		}
 		if now.Sub(begin) > 20*time.Second {
 			r.dump()

@@ -23,7 +23,7 @@ func (r *rig) broadcast(st *Stage, s string) {
 func TestSendOrder(t *testing.T) {
 	p := rigParams()
 	p.OutgoingBufferSz, p.SideBufferSz, p.RingDepth, p.PendingCnt = 1<<22, 1<<22, 1<<12, 1<<12
-	rigEach(t, p, TileOptions{SndBuf: 16384}, func(r *rig) {
+	rigEach(t, p, TileOptions{SndBuf: 16384, WriteTimeout: time.Hour, PingInterval: -1}, func(r *rig) {
 		seed := rand.Uint64()
 		r.Logf("seed %d", seed)
 		rng := rand.New(rand.NewPCG(seed, 1))
