@@ -92,8 +92,7 @@ func (op *operator) serve(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { op.drain(false) })()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	slow := slowest{}
-	slow.each(op.in, func(int, httpsrv.CloseReason, uint64) {}, func(int, uint64, uint64) {}) // of those before nobody is told
+	slow := newSlowest(op.in)
 	for {
 		select {
 		case <-tick.C:

@@ -307,8 +307,7 @@ func pump(ctx context.Context, in *instance.Instance, ring int, fr feed.Framing,
 	buf := make([]byte, 256<<10)
 	var told feed.Stats
 	nextTell := time.Time{}
-	slow := slowest{}
-	slow.each(in, func(int, httpsrv.CloseReason, uint64) {}, func(int, uint64, uint64) {}) // of those before nobody is told
+	slow := newSlowest(in)
 	tellSlow := func() {
 		slow.each(in, func(_ int, why httpsrv.CloseReason, n uint64) {
 			if why == httpsrv.CloseWsClientTooSlow {

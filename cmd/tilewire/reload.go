@@ -144,11 +144,7 @@ func (op *operator) apply(next *runFlags) (begin []instance.Tile, err error) {
 	}
 	n.resize(next.nets)
 	for id, d := range set.Leaving {
-		by := int64(instance.Forever)
-		if d.From != instance.Forever {
-			by = d.From + (d.Over + drainSlack).Nanoseconds()
-		}
-		_ = op.Retire(kindNet, id, by)
+		_ = op.Retire(kindNet, id, d.From+(d.Over+drainSlack).Nanoseconds())
 	}
 	for _, r := range back { // with its clients; one that has just ended is started by event
 		_ = op.Retire(kindNet, r.ID, 0)

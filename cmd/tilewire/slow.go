@@ -15,6 +15,13 @@ var slowReasons = []httpsrv.CloseReason{httpsrv.CloseWsClientTooSlow, httpsrv.Cl
 // second, and not one by one.
 type slowest map[string]uint64
 
+// newSlowest knows of those there were so far, of whom nobody is told.
+func newSlowest(in *instance.Instance) slowest {
+	s := slowest{}
+	s.each(in, func(int, httpsrv.CloseReason, uint64) {}, func(int, uint64, uint64) {})
+	return s
+}
+
 // more gives how much a tile's counter has grown since the last call.
 func (s slowest) more(in *instance.Instance, id int, name string) uint64 {
 	c, err := in.Server.Counters(id)

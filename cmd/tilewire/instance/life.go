@@ -245,7 +245,7 @@ type Shutdown struct {
 	Linger   time.Duration `json:"linger"`    // from the word to leave to a tile until that drains; 0: for ever
 }
 
-// Forever is a time that does not come. JSON's numbers hold it exactly.
+// Forever is a time that does not come, nor does one some days later. JSON's numbers hold it exactly.
 const Forever = 1 << 62
 
 // Drain is an order to a network tile: the first client goes at From (shmem.Monotonic, or Forever), the last within Over.
